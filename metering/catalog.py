@@ -1,0 +1,304 @@
+"""The catalog: meters, features and plans. Validated whole, every mistake at once with its path; versions never change.
+
+Forms and rules: contracts.md, "Catalog".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from metering import aggregation, period, quantity
+from metering.aggregation import AggregationName
+from metering.errors import CatalogProblem, InvalidCatalog, Refused
+from metering.period import PeriodKind
+
+METER_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+FEATURE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_PATH = re.compile(r"\$(?:\.[A-Za-z_][A-Za-z0-9_-]*)+|[a-z0-9]+")
+
+OnExceed = Literal["block", "allow", "warn"]
+OnUnknown = Literal["closed", "open"]
+_VALUELESS = ("count",)
+
+
+class Meter(msgspec.Struct, frozen=True):
+    """The rule turning events of one type into a quantity. Paths are `$.a.b` into data or a bare attribute name."""
+
+    event: str
+    aggregation: AggregationName
+    value: str | None = None
+    unit: str | None = None
+    scale: int = 0
+    signed: bool = False
+    group_by: dict[str, str] = {}
+    filter: dict[str, tuple[Any, ...]] = {}
+
+
+class Feature(msgspec.Struct, frozen=True):
+    """What a plan grants: metered (`meter`), a fixed value (`static`), or a plain yes."""
+
+    meter: str | None = None
+    static: bool = False
+
+
+class Entitlement(msgspec.Struct, frozen=True):
+    """A plan's right to a feature. `limit` is a decimal string in the meter's unit; None: unlimited."""
+
+    limit: str | None = None
+    period: PeriodKind | None = None
+    on_exceed: OnExceed = "block"
+    on_unknown: OnUnknown = "closed"
+    alert_at: tuple[str, ...] = ()
+    value: Any = None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Entitlements by feature name."""
+
+    entitlements: dict[str, Entitlement]
+    stripe_price: str | None = None
+
+
+class Catalog(msgspec.Struct, frozen=True):
+    """One immutable version's content."""
+
+    meters: dict[str, Meter] = {}
+    features: dict[str, Feature] = {}
+    plans: dict[str, Plan] = {}
+
+    def periods_of(self, meter: str) -> tuple[PeriodKind, ...]:
+        """The period kinds for which counters of `meter` exist: those that any plan's entitlement uses."""
+        features = {name for name, feature in self.features.items() if feature.meter == meter}
+        used = {
+            entitlement.period
+            for plan in self.plans.values()
+            for name, entitlement in plan.entitlements.items()
+            if name in features and entitlement.period is not None
+        }
+        return tuple(kind for kind in period.KINDS if kind in used)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with exact fractions and without repeated keys."""
+
+
+def _exact_number(loader: _Loader, node: yaml.ScalarNode) -> Decimal:
+    return Decimal(str(loader.construct_scalar(node)).replace("_", ""))
+
+
+def _distinct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    names = [loader.construct_object(key) for key, _ in node.value]
+    for name in names:
+        if names.count(name) > 1:
+            raise yaml.YAMLError(f"the key {name!r} stands twice (line {node.start_mark.line + 1})")
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _exact_number)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _distinct_mapping)
+
+
+def parse_catalog(text: str | bytes) -> Catalog:
+    """YAML (or JSON, which is YAML) → Catalog. Raises InvalidCatalog with every mistake."""
+    try:
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506 (_Loader is a SafeLoader)
+    except (yaml.YAMLError, ArithmeticError, RecursionError) as error:
+        raise InvalidCatalog([CatalogProblem("catalog", f"not readable as YAML: {error}")]) from None
+    return _Reader().catalog(document)
+
+
+def to_json(catalog: Catalog) -> bytes:
+    """The stored form; `from_json` reads it back."""
+    return msgspec.json.encode(catalog)
+
+
+def from_json(text: bytes) -> Catalog:
+    """What `to_json` wrote."""
+    return msgspec.json.decode(text, type=Catalog)
+
+
+class _Reader:
+    """Walks the document once and collects what is wrong."""
+
+    def __init__(self) -> None:
+        self.problems: list[CatalogProblem] = []
+
+    def wrong(self, path: str, detail: str) -> None:
+        self.problems.append(CatalogProblem(path, detail))
+
+    def catalog(self, document: object) -> Catalog:
+        root = self.mapping("catalog", document, {"meters", "features", "plans"})
+        meters = {
+            name: self.meter(f"meters.{name}", body)
+            for name, body in self.named("meters", root.get("meters"), METER_NAME)
+        }
+        self.dimensions(meters)
+        features = {
+            name: self.feature(f"features.{name}", body, meters)
+            for name, body in self.named("features", root.get("features"), FEATURE_NAME)
+        }
+        plans = {
+            name: self.plan(f"plans.{name}", body, features, meters)
+            for name, body in self.named("plans", root.get("plans"), FEATURE_NAME)
+        }
+        if self.problems:
+            raise InvalidCatalog(self.problems)
+        return Catalog(meters, features, plans)
+
+    def mapping(self, path: str, value: object, allowed: set[str]) -> Mapping[str, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.wrong(path, "a mapping is needed here")
+            return {}
+        for name in value:
+            if name not in allowed:
+                self.wrong(f"{path}.{name}", f"unknown; known here: {', '.join(sorted(allowed))}")
+        return value
+
+    def named(self, path: str, value: object, pattern: re.Pattern[str]) -> list[tuple[str, object]]:
+        if value is None:
+            return []
+        if not isinstance(value, dict):
+            self.wrong(path, "a mapping of names is needed here")
+            return []
+        for name in value:
+            if not isinstance(name, str) or not pattern.fullmatch(name):
+                self.wrong(f"{path}.{name}", f"a name must match {pattern.pattern}")
+        return [(str(name), body) for name, body in value.items()]
+
+    def choice(self, path: str, value: object, choices: tuple[str, ...], default: Any) -> Any:
+        if value is None:
+            return default
+        if value not in choices:
+            self.wrong(path, f"must be one of {', '.join(choices)}")
+            return default
+        return value
+
+    def path(self, path: str, value: object) -> str:
+        if not isinstance(value, str) or not _PATH.fullmatch(value):
+            self.wrong(path, "must be a path like $.a.b into data, or an attribute's bare name")
+            return "$.invalid"
+        return value
+
+    def meter(self, path: str, body: object) -> Meter:
+        known = {"event", "aggregation", "value", "unit", "scale", "signed", "group_by", "filter"}
+        m = self.mapping(path, body, known)
+        event = m.get("event")
+        if not isinstance(event, str) or not event:
+            self.wrong(f"{path}.event", "the event type to count is required")
+            event = "invalid"
+        name = self.choice(f"{path}.aggregation", m.get("aggregation"), aggregation.NAMES, "count")
+        if "aggregation" not in m:
+            self.wrong(f"{path}.aggregation", f"required: one of {', '.join(aggregation.NAMES)}")
+        value = None
+        if name in _VALUELESS:
+            if m.get("value") is not None:
+                self.wrong(f"{path}.value", f"{name} takes no value")
+        elif "aggregation" in m:
+            value = self.path(f"{path}.value", m.get("value"))
+        scale = m.get("scale", 0)
+        if type(scale) is not int or not 0 <= scale <= quantity.SCALE:
+            self.wrong(f"{path}.scale", "decimals kept: an integer from 0 to 9")
+            scale = 0
+        signed = m.get("signed", False)
+        if type(signed) is not bool:
+            self.wrong(f"{path}.signed", "must be true or false")
+        group_by = {
+            dimension: self.path(f"{path}.group_by.{dimension}", where)
+            for dimension, where in self.named(f"{path}.group_by", m.get("group_by"), METER_NAME)
+        }
+        conditions = m.get("filter") or {}
+        if not isinstance(conditions, dict):
+            self.wrong(f"{path}.filter", "a mapping of path to value or list of values is needed")
+            conditions = {}
+        filters = {
+            self.path(f"{path}.filter.{where}", where): tuple(v) if isinstance(v, list) else (v,)
+            for where, v in conditions.items()
+        }
+        unit = m.get("unit")
+        return Meter(event, name, value, str(unit) if unit else None, scale, bool(signed), group_by, filters)
+
+    def dimensions(self, meters: dict[str, Meter]) -> None:
+        """A row stores each dimension once, so meters of one event type must mean the same by one name."""
+        seen: dict[tuple[str, str], tuple[str, str]] = {}
+        for name, meter in meters.items():
+            for dimension, where in meter.group_by.items():
+                other, there = seen.setdefault((meter.event, dimension), (name, where))
+                if there != where:
+                    self.wrong(
+                        f"meters.{name}.group_by.{dimension}",
+                        f"meters.{other} takes {dimension} of {meter.event} from {there}; use another name",
+                    )
+
+    def feature(self, path: str, body: object, meters: dict[str, Meter]) -> Feature:
+        f = self.mapping(path, body, {"meter", "static"})
+        meter = f.get("meter")
+        if meter is not None and meter not in meters:
+            self.wrong(f"{path}.meter", f"no meter {meter!r} in this catalog")
+            meter = None
+        static = f.get("static", False)
+        if type(static) is not bool:
+            self.wrong(f"{path}.static", "must be true or false")
+        elif static and meter is not None:
+            self.wrong(path, "a feature is metered or static, not both")
+        return Feature(meter, bool(static))
+
+    def plan(self, path: str, body: object, features: dict[str, Feature], meters: dict[str, Meter]) -> Plan:
+        p = self.mapping(path, body, {"stripe_price", "entitlements"})
+        entitlements: dict[str, Entitlement] = {}
+        for name, right in self.named(f"{path}.entitlements", p.get("entitlements"), FEATURE_NAME):
+            where = f"{path}.entitlements.{name}"
+            if name not in features:
+                self.wrong(where, f"no feature {name!r} in this catalog")
+                continue
+            feature = features[name]
+            if right is False:
+                continue
+            entitlements[name] = self.entitlement(where, right, feature, meters)
+        price = p.get("stripe_price")
+        return Plan(entitlements, str(price) if price else None)
+
+    def entitlement(self, path: str, body: object, feature: Feature, meters: dict[str, Meter]) -> Entitlement:
+        if feature.static:
+            e = self.mapping(path, body, {"value"})
+            if e.get("value") is None:
+                self.wrong(f"{path}.value", "a static feature needs a value")
+            value = e.get("value")
+            return Entitlement(value=str(value) if isinstance(value, Decimal) else value)
+        if feature.meter is None:
+            if body is not True:
+                self.mapping(path, body, set())
+            return Entitlement()
+        e = self.mapping(path, body, {"limit", "period", "on_exceed", "on_unknown", "alert_at"})
+        kind = self.choice(f"{path}.period", e.get("period"), period.KINDS, None)
+        if e.get("period") is None:
+            self.wrong(f"{path}.period", f"required: one of {', '.join(period.KINDS)}")
+        limit = None
+        if e.get("limit") is not None:
+            limit = self.amount(f"{path}.limit", e["limit"])
+        alerts = e.get("alert_at") or []
+        if not isinstance(alerts, list):
+            self.wrong(f"{path}.alert_at", "a list of shares of the limit, like [0.8, 1.0]")
+            alerts = []
+        return Entitlement(
+            limit=limit,
+            period=kind,
+            on_exceed=self.choice(f"{path}.on_exceed", e.get("on_exceed"), ("block", "allow", "warn"), "block"),
+            on_unknown=self.choice(f"{path}.on_unknown", e.get("on_unknown"), ("closed", "open"), "closed"),
+            alert_at=tuple(self.amount(f"{path}.alert_at[{i}]", share) for i, share in enumerate(alerts)),
+        )
+
+    def amount(self, path: str, value: object) -> str:
+        try:
+            return quantity.render(quantity.parse(value, quantity.SCALE, signed=False))
+        except Refused as error:
+            self.wrong(path, error.detail)
+            return "0"

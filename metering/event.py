@@ -1,0 +1,317 @@
+"""A usage event: a CloudEvent 1.0 in JSON, judged strictly and kept as it was received.
+
+Two paths with one meaning. `_fast` accepts the usual event in about a microsecond; what it cannot vouch for goes to
+`_strict`, which defines what is accepted and why not. The fast path proves that no member is unknown or repeated by
+counting: in compact JSON each member has its `":`, so occurrences of `":` are never fewer than members; when there
+are just as many as the members we decoded, none was lost. tests/properties proves that both paths agree.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from metering.clock import DAY_MS, MINUTE_MS, to_ms
+from metering.errors import InvalidEvent
+
+RESERVED_TYPES = "tallygate."
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How large an event may be. The writer's are wider than any gateway's: it must not kill what was accepted."""
+
+    attribute_bytes: int = 256
+    data_bytes: int = 64 * 1024
+    nesting: int = 16
+
+
+WRITER_LIMITS = Limits(attribute_bytes=4096, data_bytes=1024 * 1024, nesting=64)
+GATEWAY_AHEAD_MS = 5 * MINUTE_MS
+WRITER_AHEAD_MS = 10 * MINUTE_MS
+"""The writer's lead: twice the gateway's, so that skewed clocks kill nothing that was accepted."""
+LATE_MS = 35 * DAY_MS
+
+
+class UsageEvent(msgspec.Struct, gc=False, frozen=True):
+    """A valid event. `time` in ms UTC, None where the sender left it out; `data` has Decimals for JSON fractions."""
+
+    id: str
+    source: str
+    type: str
+    time: int | None
+    subject: str | None
+    tenant: str | None
+    data: Any
+    extensions: dict[str, Any] | None
+
+    def attribute(self, name: str) -> Any:
+        """A CloudEvents attribute or extension by its bare name; None if absent."""
+        if name in _CORE:
+            return getattr(self, name)
+        return self.extensions.get(name) if self.extensions else None
+
+
+_CORE = frozenset({"id", "source", "type", "subject", "tenant"})
+_Text = str | None | UnsetType
+
+
+class _Wire(msgspec.Struct, gc=False):
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: Annotated[datetime, msgspec.Meta(tz=True)] | UnsetType | None = UNSET
+    subject: _Text = UNSET
+    datacontenttype: _Text = UNSET
+    dataschema: _Text = UNSET
+    tenant: _Text = UNSET
+    data: Any = UNSET
+
+
+_decode_wire = msgspec.json.Decoder(_Wire, float_hook=Decimal).decode
+_decode_any = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+def compact(document: bytes) -> bytes:
+    """JSON without insignificant white space and as valid UTF-8; raises InvalidEvent (`invalid-json`)."""
+    try:
+        if not document.isascii():
+            document.decode("utf-8")
+        return msgspec.json.format(document, indent=-1)
+    except UnicodeDecodeError as error:
+        raise InvalidEvent("invalid-utf8", f"byte {error.start} is not valid UTF-8") from None
+    except RecursionError:
+        raise InvalidEvent("too-deep", "nested too deeply") from None
+    except msgspec.DecodeError as error:
+        raise InvalidEvent("invalid-json", str(error)) from None
+
+
+def parse(raw: bytes, limits: Limits) -> UsageEvent:
+    """One event from *compact* JSON (see `compact`). Raises InvalidEvent with a code and what to change."""
+    try:
+        wire = _decode_wire(raw)
+    except RecursionError:
+        raise InvalidEvent("too-deep", f"nesting deeper than {limits.nesting}") from None
+    except msgspec.DecodeError:
+        return _strict(raw, limits)
+    return _fast(raw, wire, limits) or _strict(raw, limits)
+
+
+def _fast(raw: bytes, wire: _Wire, limits: Limits) -> UsageEvent | None:
+    members = 4
+    time = subject = tenant = None
+    if wire.time is not UNSET:
+        members += 1
+        if wire.time is not None:
+            time = to_ms(wire.time)
+    if wire.subject is not UNSET:
+        members += 1
+        subject = wire.subject
+        if subject is not None and not _plain(subject):
+            return None
+    if wire.datacontenttype is not UNSET:
+        members += 1
+        if wire.datacontenttype != "application/json":
+            return None
+    if wire.tenant is not UNSET:
+        members += 1
+        tenant = wire.tenant
+        if tenant is not None and not _plain(tenant):
+            return None
+    data = None
+    if wire.data is not UNSET:
+        members += 1
+        data = wire.data
+        if type(data) is dict:
+            members += len(data)
+            for value in data.values():
+                if type(value) is dict or type(value) is list:
+                    return None
+        elif type(data) is list:
+            return None
+    if (
+        raw.count(b'":') != members
+        or wire.specversion != "1.0"
+        or len(raw) > limits.data_bytes
+        or not _plain(wire.id)
+        or not _known_source(wire.source)
+        or not _known_type(wire.type)
+    ):
+        return None
+    return UsageEvent(wire.id, wire.source, wire.type, time, subject, tenant, data, None)
+
+
+def _plain(text: str) -> bool:
+    """Surely valid: printable, and short enough in any encoding. False only means: look closer."""
+    return 0 < len(text) <= 64 and text.isprintable()
+
+
+@lru_cache(maxsize=8192)
+def _known_source(source: str) -> bool:
+    return _plain(source) and _URI_REFERENCE.fullmatch(source) is not None
+
+
+@lru_cache(maxsize=8192)
+def _known_type(type: str) -> bool:
+    return _plain(type)
+
+
+_URI_REFERENCE = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=\u00a0-\U0010fffd]|%[0-9A-Fa-f]{2})+")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:.+")
+_MEDIA_TYPE = re.compile(r"[\w.+\-^`|~!#$%&'*]+/[\w.+\-^`|~!#$%&'*]+(?:\s*;.*)?")
+_EXTENSION = re.compile(r"[a-z0-9]+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
+_decode_time = msgspec.json.Decoder(Annotated[datetime, msgspec.Meta(tz=True)]).decode
+
+
+def _refuse(code: str, detail: str) -> NoReturn:
+    raise InvalidEvent(code, detail)
+
+
+def _strict(raw: bytes, limits: Limits) -> UsageEvent:
+    document = _members_of(raw, limits)
+    version = document.get("specversion")
+    if version != "1.0":
+        _refuse("specversion", '`specversion` must be "1.0"')
+    for name in ("id", "source", "type"):
+        if document.get(name) is None:
+            _refuse("missing-attribute", f"`{name}` is required")
+    for name, value in document.items():
+        if name not in ("data", "data_base64") and value is not None:
+            _check_attribute(name, value, limits)
+    if "receivedat" in document:
+        _refuse("reserved-attribute", "`receivedat` is set by Tallygate; leave it out")
+    if not _URI_REFERENCE.fullmatch(document["source"]):
+        _refuse("invalid-attribute", "`source` must be a URI reference, like /pms/berlin")
+    data = document.get("data")
+    if document.get("data_base64") is not None:
+        if data is not None:
+            _refuse("invalid-attribute", "`data` and `data_base64` exclude each other")
+        _check_base64(document["data_base64"], limits)
+    elif data is not None and len(raw) > limits.data_bytes and len(_raw_data(raw)) > limits.data_bytes:
+        _refuse("data-too-large", f"`data` may have {limits.data_bytes} bytes")
+    extensions = {k: v for k, v in document.items() if k not in _ATTRIBUTES and v is not None}
+    return UsageEvent(
+        document["id"],
+        document["source"],
+        document["type"],
+        _time_of(document.get("time")),
+        document.get("subject"),
+        document.get("tenant"),
+        data,
+        extensions or None,
+    )
+
+
+_ATTRIBUTES = frozenset(_Wire.__struct_fields__) | {"data_base64", "receivedat"}
+
+
+def _members_of(raw: bytes, limits: Limits) -> dict[str, Any]:
+    """The event as a dict, after looking at every member for repeats and at the depth."""
+    if raw.count(b"{") + raw.count(b"[") > limits.nesting and _depth(raw) > limits.nesting:
+        _refuse("too-deep", f"nesting deeper than {limits.nesting}")
+    try:
+        document = _decode_any(raw)
+    except RecursionError:
+        _refuse("too-deep", f"nesting deeper than {limits.nesting}")
+    except msgspec.DecodeError as error:
+        _refuse("invalid-json", str(error))
+    if type(document) is not dict:
+        _refuse("not-an-event", "an event is a JSON object")
+    try:
+        json.loads(raw, object_pairs_hook=_distinct, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError) as error:
+        _refuse("invalid-json", str(error))
+    return document
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        _refuse("duplicate-member", f"the member {repeated!r} stands twice in one object")
+
+
+def _depth(raw: bytes) -> int:
+    """Nesting of a JSON text, counted over its brackets outside of strings."""
+    depth = deepest = 0
+    for bracket in re.sub(rb'"(?:[^"\\]|\\.)*"', b"", raw):
+        if bracket in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif bracket in b"}]":
+            depth -= 1
+    return deepest
+
+
+def _check_attribute(name: str, value: Any, limits: Limits) -> None:
+    if name in _ATTRIBUTES:
+        if type(value) is not str:
+            _refuse("invalid-attribute", f"`{name}` must be a string")
+    elif not _EXTENSION.fullmatch(name):
+        _refuse("invalid-attribute", f"attribute names are lower-case letters and digits: {name[:64]!r}")
+    elif type(value) is int:
+        if not -(2**31) <= value < 2**31:
+            _refuse("invalid-attribute", f"`{name}` must fit in 32 bits; send larger numbers as strings")
+        return
+    elif type(value) is bool:
+        return
+    elif type(value) is not str:
+        _refuse("invalid-attribute", f"`{name}` must be a string, integer or boolean")
+    if not value:
+        _refuse("invalid-attribute", f"`{name}` must not be empty")
+    if len(value.encode("utf-8", "surrogatepass")) > limits.attribute_bytes:
+        _refuse("attribute-too-long", f"`{name}` may have {limits.attribute_bytes} bytes")
+    if _CONTROL.search(value):
+        _refuse("invalid-attribute", f"`{name}` holds a control character")
+    if name == "datacontenttype" and not _MEDIA_TYPE.fullmatch(value):
+        _refuse("invalid-attribute", "`datacontenttype` must be a media type, like application/json")
+    if name == "dataschema" and not _URI.fullmatch(value):
+        _refuse("invalid-attribute", "`dataschema` must be an absolute URI")
+
+
+def _check_base64(value: Any, limits: Limits) -> None:
+    if type(value) is not str or not re.fullmatch(r"[A-Za-z0-9+/]*={0,2}", value) or len(value) % 4:
+        _refuse("invalid-attribute", "`data_base64` must be a base64 string")
+    if len(value) * 3 // 4 > limits.data_bytes:
+        _refuse("data-too-large", f"`data_base64` may decode to {limits.data_bytes} bytes")
+
+
+class _DataOnly(msgspec.Struct, gc=False):
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+def _raw_data(raw: bytes) -> bytes:
+    return bytes(msgspec.json.decode(raw, type=_DataOnly).data)
+
+
+def _time_of(value: str | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        if not _TIME.fullmatch(value):
+            raise ValueError
+        return to_ms(_decode_time(msgspec.json.encode(value)))
+    except (ValueError, msgspec.DecodeError, OverflowError):
+        _refuse("invalid-time", "`time` must be RFC 3339 with an offset, like 2026-11-23T10:00:00Z")
+
+
+def check_time(time: int, now: int, ahead_ms: int, late_ms: int | None) -> None:
+    """Raise InvalidEvent (`time-out-of-range`) unless `time` lies at most `ahead_ms` after and `late_ms` before `now`.
+
+    `late_ms` None: any past since 1970 (the ledger's clock begins there).
+    """
+    if time > now + ahead_ms:
+        _refuse("time-out-of-range", f"`time` is more than {ahead_ms // MINUTE_MS} min in the future")
+    if time < 0:
+        _refuse("time-out-of-range", "`time` is before 1970")
+    if late_ms is not None and time < now - late_ms:
+        _refuse("time-out-of-range", f"`time` is more than {late_ms // DAY_MS} days old; that needs `backfill`")

@@ -1,0 +1,68 @@
+"""Redis keys, built here and nowhere else.
+
+All state of a partition carries one hash tag `{epoch.partition}`, so that one call touches one slot of a cluster.
+Tenants, meters and kinds come from closed alphabets without `:`; anything else would have to be escaped here.
+"""
+
+from __future__ import annotations
+
+
+def _partition(epoch: int, partition: int, rest: str) -> str:
+    return f"tg:{{{epoch}.{partition}}}:{rest}"
+
+
+def applied(epoch: int, partition: int) -> str:
+    """Hash: `offset`, `checksum`, `clock` of the last applied record. Missing while the state is being rebuilt."""
+    return _partition(epoch, partition, "applied")
+
+
+def rebuild(epoch: int, partition: int) -> str:
+    """String `token:chunk` of the rebuild that is going on."""
+    return _partition(epoch, partition, "rebuild")
+
+
+def digests(epoch: int, partition: int, bucket: int) -> str:
+    """Set of 16-byte identities counted while the partition clock was in `bucket`."""
+    return _partition(epoch, partition, f"d:{bucket}")
+
+
+def counters(epoch: int, partition: int, tenant: str) -> str:
+    """Hash of a tenant's counters: field `counter_field(...)` → encoded aggregation state."""
+    return _partition(epoch, partition, f"c:{tenant}")
+
+
+def counter_field(meter: str, kind: str, start: int) -> str:
+    """Field of one counter; `start` of the period in ms UTC."""
+    return f"{meter}:{kind}:{start}"
+
+
+def uniques(epoch: int, partition: int, tenant: str, field: str) -> str:
+    """Set of the distinct values behind a `unique` counter."""
+    return _partition(epoch, partition, f"u:{tenant}:{field}")
+
+
+def registry(epoch: int, partition: int) -> str:
+    """Set of every key of the partition's state, so that a rebuild can drop them without scanning the server."""
+    return _partition(epoch, partition, "keys")
+
+
+def outbox(epoch: int, partition: int) -> str:
+    """Hash of crossings not yet published: id → JSON."""
+    return _partition(epoch, partition, "outbox")
+
+
+def feed(epoch: int, partition: int) -> str:
+    """Pub/sub channel on which the writer tells what it applied."""
+    return _partition(epoch, partition, "feed")
+
+
+EPOCH = "tg:epoch"
+"""String `epoch:partitions`: where readers find the state now. Written by the writer, again after a flush."""
+
+SNAPSHOTS = "tg:snapshots"
+"""String: how far the tenants' snapshots were published; missing after a flush, so tenancy publishes all again."""
+
+
+def snapshot(tenant: str) -> str:
+    """JSON of a tenant's compiled entitlements (metering/entitlement.py)."""
+    return f"tg:tenant:{tenant}"

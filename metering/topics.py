@@ -1,0 +1,10 @@
+"""Kafka names. A topic per epoch: a log never begins anew under an old name."""
+
+from __future__ import annotations
+
+CROSSINGS = "usage.crossings"
+
+
+def events(epoch: int) -> str:
+    """The topic that holds the usage events of `epoch`."""
+    return f"usage.events.{epoch}"

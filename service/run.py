@@ -1,0 +1,68 @@
+"""Start and end of an aiohttp process: its public port, its own ops port, a graceful stop on SIGTERM and SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from service import logs
+from service.health import Health, add_ops_routes
+
+HEALTH = web.AppKey("health", Health)
+_log = structlog.get_logger(__name__)
+
+
+def new_app(health: Health, middlewares: list[web.typedefs.Middleware], max_body: int = 1024**2) -> web.Application:
+    """An application with the operational routes; `max_body` in bytes."""
+    app = web.Application(middlewares=middlewares, client_max_size=max_body)
+    app[HEALTH] = health
+    add_ops_routes(app, health)
+    return app
+
+
+def serve(
+    service: str,
+    app: web.Application,
+    host: str,
+    port: int,
+    ops_port: int | None = None,
+    unix_socket: str | None = None,
+    drain_seconds: float = 10.0,
+) -> None:
+    """Run until SIGTERM or SIGINT, then stop accepting and wait up to `drain_seconds` for requests under way.
+
+    Several processes may share `port` (SO_REUSEPORT); `ops_port` is this process's own, for probes and metrics.
+    """
+    logs.configure(service)
+    uvloop.run(_serve(app, host, port, ops_port, unix_socket, drain_seconds))
+
+
+async def _serve(
+    app: web.Application, host: str, port: int, ops_port: int | None, unix_socket: str | None, drain_seconds: float
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_seconds)
+    await runner.setup()
+    ops = web.Application()
+    add_ops_routes(ops, app[HEALTH])
+    ops_runner = web.AppRunner(ops, access_log=None)
+    await ops_runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, reuse_port=True).start()
+        if ops_port is not None:
+            await web.TCPSite(ops_runner, host, ops_port).start()
+        if unix_socket is not None:
+            await web.UnixSite(runner, unix_socket).start()
+        _log.info("listening", host=host, port=port, ops_port=ops_port)
+        await stop.wait()
+        _log.info("stopping")
+    finally:
+        await runner.cleanup()
+        await ops_runner.cleanup()
