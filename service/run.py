@@ -8,6 +8,7 @@ import signal
 import structlog
 import uvloop
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from service import logs
 from service.health import Health, add_ops_routes
@@ -16,7 +17,7 @@ HEALTH = web.AppKey("health", Health)
 _log = structlog.get_logger(__name__)
 
 
-def new_app(health: Health, middlewares: list[web.typedefs.Middleware], max_body: int = 1024**2) -> web.Application:
+def new_app(health: Health, middlewares: list[Middleware], max_body: int = 1024**2) -> web.Application:
     """An application with the operational routes; `max_body` in bytes."""
     app = web.Application(middlewares=middlewares, client_max_size=max_body)
     app[HEALTH] = health
