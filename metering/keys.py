@@ -41,19 +41,12 @@ def uniques(epoch: int, partition: int, tenant: str, field: str) -> str:
     return _partition(epoch, partition, f"u:{tenant}:{field}")
 
 
-def registry(epoch: int, partition: int) -> str:
-    """Set of every key of the partition's state, so that a rebuild can drop them without scanning the server."""
-    return _partition(epoch, partition, "keys")
+def expiries(epoch: int, partition: int) -> str:
+    """Sorted set of all that ends: `d:bucket` and `c:tenant:field` → instant of the clock at which it is dropped.
 
-
-def outbox(epoch: int, partition: int) -> str:
-    """Hash of crossings not yet published: id → JSON."""
-    return _partition(epoch, partition, "outbox")
-
-
-def feed(epoch: int, partition: int) -> str:
-    """Pub/sub channel on which the writer tells what it applied."""
-    return _partition(epoch, partition, "feed")
+    It names every key of the partition's state, so that a rebuild can drop them without scanning the server.
+    """
+    return _partition(epoch, partition, "expiries")
 
 
 EPOCH = "tg:epoch"
