@@ -22,7 +22,7 @@ UNIQUE_CAP = 1_000_000
 class Distinct(NamedTuple):
     """State of a `unique` counter."""
 
-    count: int
+    size: int
     approximate: bool
 
 
@@ -32,7 +32,7 @@ def encode(aggregation: str, state: Any) -> str:
         total, count = state
         return f"{quantity.render(total)}/{count}"
     if aggregation == "unique":
-        return f"{state.count}~" if state.approximate else str(state.count)
+        return f"{state.size}~" if state.approximate else str(state.size)
     if aggregation == "latest":
         (time, position), nanos = state
         return f"{quantity.render(nanos)}@{time}@{'.'.join(map(str, position))}"
