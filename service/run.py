@@ -33,23 +33,31 @@ def serve(
     ops_port: int | None = None,
     unix_socket: str | None = None,
     drain_seconds: float = 10.0,
+    auto_decompress: bool = True,
 ) -> None:
     """Run until SIGTERM or SIGINT, then stop accepting and wait up to `drain_seconds` for requests under way.
 
     Several processes may share `port` (SO_REUSEPORT); `ops_port` is this process's own, for probes and metrics.
+    Without `auto_decompress` handlers see bodies as they were sent, and bound what comes out of them themselves.
     """
     logs.configure(service)
-    uvloop.run(_serve(app, host, port, ops_port, unix_socket, drain_seconds))
+    uvloop.run(_serve(app, host, port, ops_port, unix_socket, drain_seconds, auto_decompress))
 
 
 async def _serve(
-    app: web.Application, host: str, port: int, ops_port: int | None, unix_socket: str | None, drain_seconds: float
+    app: web.Application,
+    host: str,
+    port: int,
+    ops_port: int | None,
+    unix_socket: str | None,
+    drain_seconds: float,
+    auto_decompress: bool,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_seconds)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_seconds, auto_decompress=auto_decompress)
     await runner.setup()
     ops = web.Application()
     add_ops_routes(ops, app[HEALTH])
