@@ -49,6 +49,11 @@ def expiries(epoch: int, partition: int) -> str:
     return _partition(epoch, partition, "expiries")
 
 
+def config(epoch: int, partition: int) -> str:
+    """String: fingerprint of the meters and billing terms by which the counters were counted."""
+    return _partition(epoch, partition, "config")
+
+
 EPOCH = "tg:epoch"
 """String `epoch:partitions`: where readers find the state now. Written by the writer, again after a flush."""
 

@@ -1,0 +1,37 @@
+"""`python -m streams`: one worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import faust
+import uvloop
+
+from metering import settings as settings_reader
+from metering.errors import InvalidSettings
+from service import logs
+from streams.app import build
+from streams.settings import PREFIX, Settings
+from streams.writer import Probe, no_probe
+
+
+def run(probe: Probe = no_probe) -> None:
+    """Run a worker until SIGTERM or SIGINT."""
+    try:
+        settings = settings_reader.load(Settings, PREFIX, os.environ)
+    except InvalidSettings as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        sys.exit(2)
+    logs.configure("streams")
+    uvloop.install()
+    worker = faust.Worker(
+        build(settings, probe), loglevel=logging.WARNING, quiet=True, redirect_stdouts=False, override_logging=False
+    )
+    worker.execute_from_commandline()
+
+
+if __name__ == "__main__":
+    run()

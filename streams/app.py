@@ -1,0 +1,65 @@
+"""The worker process: one Faust app (worker, command line, later timers and derived streams) that hosts the writer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import faust
+from aiohttp import web
+from mode import Service
+
+from service.health import Health, add_ops_routes
+from streams.settings import Settings
+from streams.worker import LedgerWriter
+from streams.writer import Probe, no_probe
+
+
+class OpsServer(Service):  # type: ignore[misc]
+    """`/livez`, `/readyz`, `/metrics` on the ops port."""
+
+    def __init__(self, settings: Settings, health: Health, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._settings = settings
+        app = web.Application()
+        add_ops_routes(app, health)
+        self._runner = web.AppRunner(app, access_log=None)
+
+    async def on_start(self) -> None:
+        """Listen before the writer starts: while it waits for its dependencies, readiness says for which."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._settings.host, self._settings.ops_port).start()
+
+    async def on_stop(self) -> None:
+        """Close the port."""
+        await self._runner.cleanup()
+
+
+def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
+    """The app with its services. Nothing is connected before it starts.
+
+    The money path is no Faust agent (docs/adr/0003): the writer is a service around a plain consumer.
+    """
+    health = Health()
+    app = faust.App(
+        "tallygate-streams",
+        broker=f"aiokafka://{settings.kafka}",
+        datadir=Path(settings.data_dir) / "faust",
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        table_standby_replicas=0,
+        consumer_auto_offset_reset="earliest",
+    )
+
+    @app.service
+    class Ops(OpsServer):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, health, **kwargs)
+
+    @app.service
+    class Writer(LedgerWriter):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, health, probe, **kwargs)
+
+    return app

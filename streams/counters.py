@@ -1,0 +1,153 @@
+"""The counters of one partition: what stands in Redis, cached exactly, and what a batch makes of it.
+
+The cache may be trusted because one writer owns the partition and step 4 refuses when `applied` moved without it; it is
+dropped on every recovery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+from metering import aggregation, counter
+from metering.counter import UNIQUE_CAP, Distinct
+from metering.period import GRACE_MS, Period
+from streams.state import Applied, Operation, PartitionState
+from streams.tally import CountedMeters, CounterKey, Deltas
+
+_CACHED_COUNTERS = 500_000
+_CACHED_MEMBERS = 2_000_000
+
+Change = tuple[CounterKey, Any, list[bytes]]
+"""A counter's new state and, for `unique`, the values that are new."""
+
+
+def value_digest(value: str) -> bytes:
+    """16 bytes that stand for a distinct value in its set."""
+    return blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class Changes:
+    """What one batch does to the counters: computed before the ledger is written, kept after step 4 took it."""
+
+    def __init__(self) -> None:
+        self.by_tenant: dict[str, list[Change]] = {}
+        self.new: list[tuple[int, str, str]] = []
+
+    def operations(self, state: PartitionState, meters: CountedMeters) -> list[Operation]:
+        """The Redis commands."""
+        operations: list[Operation] = []
+        for tenant, changes in self.by_tenant.items():
+            texts: list[str] = []
+            for key, value, members in changes:
+                texts += (key.field, counter.encode(meters.aggregation(key.meter), value))
+                if members:
+                    operations.append(state.add_uniques(tenant, key.field, members))
+            operations.append(state.set_counters(tenant, texts))
+        if self.new:
+            operations.append(state.expire_counters(self.new))
+        return operations
+
+
+class CounterCache:
+    """Exact states of counters by tenant, and values known to stand in the sets of `unique` ones."""
+
+    def __init__(self) -> None:
+        self._states: dict[tuple[str, CounterKey], Any] = {}
+        self._members: dict[tuple[str, CounterKey], set[bytes]] = {}
+        self._member_count = 0
+
+    def clear(self) -> None:
+        """Forget everything: the state may have been replaced."""
+        self._states.clear()
+        self._members.clear()
+        self._member_count = 0
+
+    async def prepare(
+        self, deltas: Deltas, meters: CountedMeters, state: PartitionState, expected: Applied, clock: int
+    ) -> Changes | None:
+        """Merge `deltas` into what stands there, asking Redis for what isn't cached. None: `applied` has moved.
+
+        Counters that `clock` has closed are left out: the same batch drops them.
+        """
+        wanted: list[tuple[str, CounterKey, Any]] = [
+            (tenant, key, delta)
+            for tenant, counters in deltas.items()
+            for key, delta in counters.items()
+            if Period(key.start, key.end).is_open(clock)
+        ]
+        if not await self._load(wanted, meters, state, expected):
+            return None
+        changes = Changes()
+        for tenant, key, delta in wanted:
+            old = self._states[tenant, key]
+            value: Any
+            members: list[bytes] = []
+            if meters.aggregation(key.meter) == "unique":
+                known = self._members.get((tenant, key), set())
+                fresh = sorted({digest for value in delta if (digest := value_digest(value)) not in known})
+                value, members = _extend(old, fresh)
+            else:
+                value = aggregation.merge(aggregation.AGGREGATIONS[meters.aggregation(key.meter)], old, delta)
+            changes.by_tenant.setdefault(tenant, []).append((key, value, members))
+            if old is None:
+                changes.new.append((key.end + GRACE_MS, tenant, key.field))
+        return changes
+
+    def keep(self, changes: Changes) -> None:
+        """Remember what step 4 has taken."""
+        if len(self._states) > _CACHED_COUNTERS or self._member_count > _CACHED_MEMBERS:
+            self.clear()
+        for tenant, counters in changes.by_tenant.items():
+            for key, value, members in counters:
+                self._states[tenant, key] = value
+                if members:
+                    self._remember((tenant, key), members)
+
+    def _remember(self, slot: tuple[str, CounterKey], members: Sequence[bytes]) -> None:
+        known = self._members.setdefault(slot, set())
+        self._member_count -= len(known)
+        known.update(members)
+        self._member_count += len(known)
+
+    async def _load(
+        self,
+        wanted: Sequence[tuple[str, CounterKey, Any]],
+        meters: CountedMeters,
+        state: PartitionState,
+        expected: Applied,
+    ) -> bool:
+        missing: dict[str, list[CounterKey]] = {}
+        unknown: list[tuple[str, CounterKey, list[bytes]]] = []
+        for tenant, key, delta in wanted:
+            if (tenant, key) not in self._states:
+                missing.setdefault(tenant, []).append(key)
+            if meters.aggregation(key.meter) == "unique":
+                known = self._members.get((tenant, key), set())
+                digests = [d for value in delta if (d := value_digest(value)) not in known]
+                if digests:
+                    unknown.append((tenant, key, digests))
+        if not missing and not unknown:
+            return True
+        answer = await state.ask_counters(
+            [(tenant, [key.field for key in keys]) for tenant, keys in missing.items()],
+            [(tenant, key.field, digests) for tenant, key, digests in unknown],
+        )
+        if answer.applied != expected:
+            return False
+        for (tenant, keys), texts in zip(missing.items(), answer.texts, strict=True):
+            for key, text in zip(keys, texts, strict=True):
+                kind = meters.aggregation(key.meter)
+                self._states[tenant, key] = None if text is None else counter.decode(kind, text.decode())
+        for (tenant, key, digests), present in zip(unknown, answer.members, strict=True):
+            self._remember((tenant, key), [d for d, there in zip(digests, present, strict=True) if there])
+        return True
+
+
+def _extend(old: Distinct | None, fresh: list[bytes]) -> tuple[Distinct, list[bytes]]:
+    size, approximate = old or Distinct(0, False)
+    room = UNIQUE_CAP - size
+    if len(fresh) > room:
+        return Distinct(UNIQUE_CAP, True), fresh[:room]
+    return Distinct(size + len(fresh), approximate), fresh

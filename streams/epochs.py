@@ -1,0 +1,154 @@
+"""Epochs: a topic each. A new one begins when the partition count changes or a broker lost its log; never in place.
+
+The old epoch's partitions end with a closing frame each, accounted like any record; what a stale gateway appends behind
+one is produced again to the new topic, where its identity keeps it from counting twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from tenancy.epochs import Epoch, Epochs
+
+from metering import keys, topics
+from metering.errors import Unavailable
+from metering.frame import CLOSING_HEADERS, checksum, read_headers
+from metering.partition import partition_of
+from streams.frame import Frame, Record
+from streams.ledger import PartitionLedger
+
+_log = structlog.get_logger(__name__)
+
+DEFAULT_PARTITIONS = 8
+
+
+class EpochTurn:
+    """Whether an epoch's turn has come, and how what was left behind in it goes on to the newest."""
+
+    def __init__(self, epoch: int, epochs: Epochs, ledger: PartitionLedger, redis: Redis, producer: Any) -> None:
+        self._epoch = epoch
+        self._epochs = epochs
+        self._ledger = ledger
+        self._redis = redis
+        self._producer = producer
+
+    async def begun(self) -> bool:
+        """True once every epoch before this one is closed. Raises Unavailable."""
+        for before in await self._epochs.all():
+            if before.epoch >= self._epoch or before.status == "closed":
+                continue
+            if await self._ledger.closed_partitions(before.epoch) < before.partitions:
+                return False
+            await self._epochs.mark(before.epoch, "closed")
+        return True
+
+    async def announce(self) -> None:
+        """Tell readers of Redis where the state stands now. Raises Unavailable."""
+        newest = await self._epochs.current()
+        if newest is None or newest.epoch != self._epoch:
+            return
+        try:
+            await self._redis.set(keys.EPOCH, f"{newest.epoch}:{newest.partitions}")
+        except (RedisError, OSError) as error:
+            raise Unavailable("Redis does not answer") from error
+
+    async def move_on(self, record: Record, clock: int) -> Frame:
+        """Produce a record that came behind the closing frame again, to the newest epoch. Raises Unavailable.
+
+        Its frame here has no events: they are accounted where they went.
+        """
+        newest = await self._epochs.current()
+        check = checksum(record.key, record.value, record.timestamp)
+        frame = Frame(record.offset, "", max(clock, record.timestamp), record.timestamp, check, 0, [], [])
+        if newest is None or newest.epoch == self._epoch or _is_closing(record):
+            return frame
+        tenant = (record.key or b"").decode("utf-8", "replace")
+        try:
+            await self._producer.send_and_wait(
+                topics.events(newest.epoch),
+                record.value,
+                key=record.key,
+                partition=partition_of(tenant, newest.partitions),
+                headers=list(record.headers),
+            )
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"Kafka: {error!r}") from error
+        return frame
+
+
+def _is_closing(record: Record) -> bool:
+    try:
+        return read_headers(record.headers).closing
+    except ValueError:
+        return False
+
+
+async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None, new: bool = False) -> Epoch:
+    """The epoch that gateways write to, begun if there is none, if its topic is gone, or if a change is asked for.
+
+    `partitions` None keeps what is there. Safe to repeat after a crash at any point. Raises Unavailable.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    try:
+        await admin.start()
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {kafka}: {error!r}") from error
+    try:
+        current = await epochs.current()
+        existing = set(await admin.list_topics())
+        if current is None:
+            return await _begin(admin, epochs, 1, partitions or DEFAULT_PARTITIONS)
+        if topics.events(current.epoch) not in existing:
+            # The log is gone with its broker. Epochs before it can't be read on either.
+            _log.warning("the topic of the current epoch is gone; a new epoch begins", epoch=current.epoch)
+            for epoch in await epochs.all():
+                if topics.events(epoch.epoch) not in existing:
+                    await epochs.mark(epoch.epoch, "closed")
+            return await _begin(admin, epochs, current.epoch + 1, partitions or current.partitions)
+        if new or (partitions is not None and partitions != current.partitions):
+            begun = await _begin(admin, epochs, current.epoch + 1, partitions or current.partitions)
+            await epochs.mark(current.epoch, "closing")
+            current = begun
+        for epoch in await epochs.all():
+            if epoch.status == "closing" and topics.events(epoch.epoch) in existing:
+                await _close(kafka, epoch)
+        return current
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {kafka}: {error!r}") from error
+    finally:
+        await admin.close()
+
+
+async def _begin(admin: Any, epochs: Epochs, number: int, partitions: int) -> Epoch:
+    # The topic first: gateways follow the table, and must find the topic there.
+    topic = NewTopic(
+        topics.events(number),
+        num_partitions=partitions,
+        replication_factor=1,
+        topic_configs={"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"},
+    )
+    answer = await admin.create_topics([topic])
+    for _, code, *_ in answer.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise error(f"creating {topic.name}")
+    return await epochs.begin(partitions)
+
+
+async def _close(kafka: str, epoch: Epoch) -> None:
+    """Append a closing frame to each partition. Repeating it is harmless: a second one is only accounted."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
+    await producer.start()
+    try:
+        for partition in range(epoch.partitions):
+            await producer.send_and_wait(
+                topics.events(epoch.epoch), value=b"", partition=partition, headers=CLOSING_HEADERS
+            )
+    finally:
+        await producer.stop()

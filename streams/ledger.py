@@ -1,0 +1,218 @@
+"""The ledger in ClickHouse: inserts of step 3, and the questions that step 2 and recovery ask."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import aiohttp
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from metering.errors import Unavailable
+from streams.dedupe import LedgerKey
+from streams.rows import DEAD_COLUMNS, EVENT_COLUMNS, FRAME_COLUMNS
+
+_QUERIES = resources.files("streams").joinpath("clickhouse/queries")
+_LATE_AT_ONCE = 5000
+TIMEOUT_SECONDS = 15
+
+
+async def connect(address: str) -> Any:
+    """An async client for `http://host:port`. Raises Unavailable."""
+    url = urlsplit(address)
+    async with _translated():
+        return await clickhouse_connect.get_async_client(
+            host=url.hostname,
+            port=url.port or 8123,
+            username=url.username or "default",
+            password=url.password or "",
+            database=url.path.strip("/") or "default",
+            autogenerate_session_id=False,
+            form_encode_query_params=True,
+            compress=False,
+            connect_timeout=5,
+            send_receive_timeout=TIMEOUT_SECONDS,
+            connector_limit=64,
+            connector_limit_per_host=64,
+        )
+
+
+async def migrate(client: Any) -> None:
+    """Apply the numbered migrations that are not yet applied. Safe to repeat."""
+    async with _translated():
+        await client.command(
+            "CREATE TABLE IF NOT EXISTS schema_migrations (name String, applied DateTime DEFAULT now()) "
+            "ENGINE = ReplacingMergeTree ORDER BY name"
+        )
+        done = {row[0] for row in (await client.query("SELECT name FROM schema_migrations FINAL")).result_rows}
+        folder = resources.files("streams").joinpath("clickhouse/migrations")
+        for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            if not file.name.endswith(".sql") or file.name in done:
+                continue
+            for statement in re.sub(r"--[^\n]*", "", file.read_text()).split(";"):
+                if statement.strip():
+                    await client.command(statement)
+            await client.command("INSERT INTO schema_migrations (name) VALUES ({name:String})", {"name": file.name})
+
+
+class FrameRow(NamedTuple):
+    """What the ledger remembers of a record; `clock` in ms."""
+
+    checksum: int
+    clock: int
+    closing: bool
+
+
+class CounterRow(NamedTuple):
+    """All aggregations of one (tenant, meter) over a period, as texts and numbers of ClickHouse."""
+
+    tenant: str
+    meter: str
+    total: str
+    events: int
+    least: str
+    greatest: str
+    latest: tuple[str, int, int, int, int, int]
+    values: list[str]
+
+
+class PartitionLedger:
+    """The ledger as one partition's writer sees it. Every method raises Unavailable when ClickHouse fails."""
+
+    def __init__(self, client: Any, epoch: int, partition: int, partitions: int) -> None:
+        self._client = client
+        self._partitions = partitions
+        self._at = {"epoch": epoch, "partition": partition}
+        self._epoch = epoch
+
+    async def insert_events(self, body: bytes) -> None:
+        """Rows of rows.event_inserts."""
+        await self._insert("usage_events", EVENT_COLUMNS, body)
+
+    async def insert_dead(self, body: bytes) -> None:
+        """Rows of rows.dead_insert."""
+        await self._insert("dead_letters", DEAD_COLUMNS, body)
+
+    async def insert_frames(self, body: bytes) -> None:
+        """Rows of rows.frame_insert: last of a batch, because they vouch for the others."""
+        await self._insert("usage_frames", FRAME_COLUMNS, body)
+
+    async def prefix(self, mark: int) -> int:
+        """P: the offset up to which every record is accounted for and has its rows, checked from behind `mark`."""
+        return mark + int(await self._number("prefix", mark=mark))
+
+    async def accounted(self, mark: int, upto: int) -> int:
+        """How many records after `mark` up to `upto` have a frame row (a cheap look, without their rows)."""
+        return await self._number("frames_between", mark=mark, upto=upto)
+
+    async def frame_at(self, offset: int) -> FrameRow | None:
+        """The account of one record."""
+        rows = await self._rows("frame_at", offset=offset)
+        return FrameRow(rows[0][0], rows[0][1], bool(rows[0][2])) if rows else None
+
+    async def closing_at(self) -> int:
+        """Offset of the partition's closing frame, -1 while there is none."""
+        return await self._number("closing_at")
+
+    async def closed_partitions(self, epoch: int) -> int:
+        """How many partitions of `epoch` have accounted for their closing frame."""
+        rows = await self._rows("closed_partitions", epoch=epoch)
+        return int(rows[0][0])
+
+    async def late_rows(
+        self, wanted: Iterable[LedgerKey], mark: int, upto: int
+    ) -> tuple[dict[LedgerKey, tuple[int, int]], bool]:
+        """Rows that stand at the `wanted` keys → their (offset, line), (-1, 0) for earlier epochs; and whether the same
+        queries saw every record after `mark` up to `upto` accounted for."""
+        ordered = sorted(wanted)
+        found: dict[LedgerKey, tuple[int, int]] = {}
+        complete = True
+        for first in range(0, len(ordered), _LATE_AT_ONCE):
+            chunk = ordered[first : first + _LATE_AT_ONCE]
+            for tenant, hour, source, id, epoch, offset, line in await self._rows(
+                "late_rows", keys=chunk, mark=mark, upto=upto
+            ):
+                if tenant == "":
+                    complete = complete and offset == upto - mark
+                elif epoch <= self._epoch:
+                    found[tenant, hour, source, id] = (offset, line) if epoch == self._epoch else (-1, 0)
+        return found, complete
+
+    async def rows_match_frames(self, upto: int) -> bool:
+        """Whether as many rows stand up to record `upto` (and in all earlier epochs) as the frames account for."""
+        rows, accounted = (await self._rows("rebuild_count", upto=upto))[0]
+        return bool(rows == accounted)
+
+    async def clock_before_epoch(self) -> int:
+        """Where the clock stood at the end of the epochs before, in ms."""
+        return await self._number("rebuild_clock")
+
+    async def digests_since(self, oldest: int, upto: int) -> AsyncIterator[Sequence[tuple[str, str, str, int]]]:
+        """Blocks of (tenant, source, id, clock) of what was counted since the clock stood at `oldest` ms."""
+        async with _translated():
+            stream = await self._client.query_row_block_stream(
+                _query("rebuild_digests"),
+                parameters={**self._at, "partitions": self._partitions, "oldest": oldest, "upto": upto},
+            )
+            async with stream:
+                async for block in stream:
+                    yield block
+
+    async def counters(
+        self,
+        start: int,
+        end: int,
+        upto: int,
+        meters: Sequence[str],
+        unique: Sequence[str],
+        tenants: Sequence[str],
+        cap: int,
+    ) -> list[CounterRow]:
+        """Aggregates over [start, end) ms for `meters`; no `tenants`: of all that live on this partition."""
+        rows = await self._rows(
+            "rebuild_counters",
+            partitions=self._partitions,
+            start=start,
+            end=min(end, _LAST_MS),
+            upto=upto,
+            meters=list(meters),
+            unique=list(unique),
+            tenants=list(tenants),
+            cap=cap,
+        )
+        return [CounterRow(*row) for row in rows]
+
+    async def _insert(self, table: str, columns: tuple[str, ...], body: bytes) -> None:
+        async with _translated():
+            await self._client.raw_insert(table, columns, insert_block=body, fmt="RowBinary")
+
+    async def _rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        async with _translated():
+            result = await self._client.query(_query(name), parameters={**self._at, **parameters})
+            return list(result.result_rows)
+
+    async def _number(self, name: str, **parameters: Any) -> int:
+        return int((await self._rows(name, **parameters))[0][0])
+
+
+_LAST_MS = 4_291_747_199_000  # 2105-12-31: ClickHouse's DateTime saturates in 2106
+_texts: dict[str, str] = {}
+
+
+def _query(name: str) -> str:
+    if name not in _texts:
+        _texts[name] = _QUERIES.joinpath(f"{name}.sql").read_text()
+    return _texts[name]
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        yield
+    except (ClickHouseError, aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise Unavailable(f"ClickHouse: {error}") from error

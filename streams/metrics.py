@@ -1,0 +1,21 @@
+"""Metrics of the writer (docs/metrics.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import Counter, Gauge
+
+from streams.frame import Entry, Frame
+
+EVENTS = Counter("tallygate_writer_events", "Events by what became of them", ["outcome"])
+FRAMES = Counter("tallygate_writer_frames", "Records accounted for")
+LAG = Gauge("tallygate_writer_lag_records", "Records not yet applied", ["partition"])
+
+
+def observe_batch(judged: Sequence[tuple[Frame, list[Entry]]], duplicates: Sequence[int]) -> None:
+    """Count one applied batch."""
+    FRAMES.inc(len(judged))
+    EVENTS.labels("counted").inc(sum(len(counted) for _, counted in judged))
+    EVENTS.labels("duplicate").inc(sum(duplicates))
+    EVENTS.labels("dead").inc(sum(len(frame.dead) for frame, _ in judged))

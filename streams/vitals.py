@@ -1,0 +1,60 @@
+"""How one partition is doing, as readiness tells it. Stuck is unhealthy: waiting too long is a failure by itself."""
+
+from __future__ import annotations
+
+import time
+
+_STUCK_SECONDS = 5.0
+
+
+class Vitals:
+    """What a partition's writer does, and since when without progress. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.lag: int | None = None
+        self._doing = "starting"
+        self._halted = ""
+        self._trouble = ""
+        self._since = time.monotonic()
+        self._looked = 0.0
+
+    def recovering(self, doing: str) -> None:
+        """Not serving yet."""
+        self._doing = doing
+
+    def running(self) -> None:
+        """Serving batches."""
+        self._doing = ""
+        self._trouble = ""
+        self.progress()
+
+    def progress(self) -> None:
+        """A batch or a look has gone through."""
+        self._since = time.monotonic()
+
+    def trouble(self, reason: str) -> None:
+        """A dependency failed."""
+        self._trouble = reason
+
+    def halt(self, reason: str) -> None:
+        """Stopped for good."""
+        self._halted = reason
+
+    def look_due(self, every_seconds: float) -> bool:
+        """Whether it is time to look at state and ledger again."""
+        now = time.monotonic()
+        if now - self._looked < every_seconds:
+            return False
+        self._looked = now
+        return True
+
+    def failure(self) -> str | None:
+        """What is wrong, None if nothing."""
+        if self._halted:
+            return f"halted: {self._halted}"
+        if self._trouble:
+            return self._trouble
+        if self._doing:
+            return f"recovering: {self._doing}"
+        waited = time.monotonic() - self._since
+        return f"stuck: no progress for {waited:.0f} s" if waited > _STUCK_SECONDS else None

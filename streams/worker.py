@@ -1,0 +1,195 @@
+"""The ledger writer as a service: a plain consumer whose group deals out partitions, a PartitionWriter for each."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+from mode import Service
+from redis.asyncio import Redis
+from tenancy.catalogs import CatalogView
+from tenancy.database import Database
+from tenancy.epochs import Epochs
+from tenancy.subscriptions import SubscriptionView
+
+from metering import topics
+from metering.clock import SystemClock
+from metering.errors import Unavailable
+from service.health import Health
+from streams import metrics
+from streams.control import ControlPlane
+from streams.epochs import EpochTurn
+from streams.ledger import PartitionLedger, connect
+from streams.log import PartitionLog
+from streams.settings import Settings
+from streams.state import PartitionState
+from streams.writer import PartitionWriter, Probe, no_probe
+
+_log = structlog.get_logger(__name__)
+
+GROUP = "tallygate-streams"
+_POLL_SECONDS = 1.0
+_EPOCHS_READ = 2  # the current one, and the one before for what stale gateways append to it
+
+
+class LedgerWriter(Service):  # type: ignore[misc]
+    """Starts and stops partition writers as the group assigns partitions to this process."""
+
+    def __init__(self, settings: Settings, health: Health, probe: Probe = no_probe, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._settings = settings
+        self._probe = probe
+        self._writers: dict[TopicPartition, tuple[PartitionWriter, asyncio.Task[None]]] = {}
+        self._partitions: dict[str, tuple[int, int]] = {}
+        self._trouble: str | None = "starting"
+        health.add("writer", self._failure)
+
+    async def on_start(self) -> None:
+        """Connect to everything; what isn't there yet is waited for."""
+        settings = self._settings
+        self._database = Database(settings.sql)
+        await self._database.open()
+        self._epochs = Epochs(self._database)
+        self._control = ControlPlane(CatalogView(self._database), SubscriptionView(self._database), SystemClock())
+        await self._patiently(self._control.refresh)
+        self._redis: Redis = Redis.from_url(settings.redis, protocol=3, socket_timeout=5, socket_connect_timeout=5)
+        self._clickhouse = await self._patiently(lambda: connect(settings.clickhouse))
+        self._producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all")
+        await self._patiently(self._producer.start)
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka,
+            group_id=GROUP,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+            fetch_max_wait_ms=100,
+            session_timeout_ms=10_000,
+            rebalance_timeout_ms=60_000,
+            max_poll_interval_ms=600_000,
+        )
+        await self._patiently(self._consumer.start)
+        await self._follow_epochs()
+        self._trouble = None
+
+    async def on_stop(self) -> None:
+        """Finish the batches in flight, then let go."""
+        await self._release(list(self._writers))
+        for closing in (self._consumer.stop, self._producer.stop, self._clickhouse.close, self._redis.aclose):
+            await closing()
+        await self._database.close()
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _keep_up(self) -> None:
+        """Follow epochs, catalogs and terms; commit offsets for tools to look at."""
+        while not self.should_stop:
+            await self.sleep(_POLL_SECONDS)
+            for _, task in self._writers.values():
+                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                    raise error  # a mistake in the program: crash, and let the supervisor start anew
+            try:
+                changed = await self._control.refresh()
+                await self._follow_epochs()
+                self._trouble = None
+            except Unavailable as away:
+                self._trouble = str(away)
+                continue
+            for writer, _ in self._writers.values():
+                for tenant in changed:
+                    writer.recount_tenant(tenant)
+            await self._commit()
+
+    async def _follow_epochs(self) -> None:
+        known = sorted(await self._epochs.all(), key=lambda epoch: epoch.epoch)
+        try:
+            existing = await self._consumer.topics()
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"Kafka: {error!r}") from error
+        wanted = {
+            topics.events(epoch.epoch): (epoch.epoch, epoch.partitions)
+            for epoch in known[-_EPOCHS_READ:]
+            if topics.events(epoch.epoch) in existing
+        }
+        if wanted and wanted != self._partitions:
+            self._partitions = wanted
+            self._consumer.subscribe(list(wanted), listener=_Listener(self))
+
+    async def assign(self, assigned: set[TopicPartition]) -> None:
+        """Start a writer for each; the consumer fetches nothing of it until its writer has recovered."""
+        for tp in assigned:
+            if tp in self._writers or tp.topic not in self._partitions:
+                continue
+            self._consumer.pause(tp)
+            self._consumer.seek(tp, 0)
+            epoch, partitions = self._partitions[tp.topic]
+            ledger = PartitionLedger(self._clickhouse, epoch, tp.partition, partitions)
+            writer = PartitionWriter(
+                epoch,
+                tp.partition,
+                partitions,
+                PartitionLog(self._consumer, tp.topic, tp.partition),
+                PartitionState(self._redis, epoch, tp.partition),
+                ledger,
+                self._control,
+                EpochTurn(epoch, self._epochs, ledger, self._redis, self._producer),
+                self._settings,
+                self._probe,
+            )
+            self._writers[tp] = (writer, asyncio.create_task(writer.run(), name=f"writer-{tp.topic}-{tp.partition}"))
+        _log.info("assigned", partitions=sorted((tp.topic, tp.partition) for tp in assigned))
+
+    async def revoke(self, revoked: set[TopicPartition]) -> None:
+        """Await the batch in flight before another worker gets the partition."""
+        await self._release([tp for tp in revoked if tp in self._writers])
+
+    async def _release(self, released: list[TopicPartition]) -> None:
+        leaving = [self._writers.pop(tp) for tp in released]
+        for writer, _ in leaving:
+            writer.stop()
+        await asyncio.gather(*(task for _, task in leaving), return_exceptions=True)
+
+    async def _commit(self) -> None:
+        offsets = {}
+        for tp, (writer, _) in self._writers.items():
+            metrics.LAG.labels(f"{tp.topic}/{tp.partition}").set(writer.vitals.lag or 0)
+            if writer.applied_offset >= 0:
+                offsets[tp] = writer.applied_offset + 1
+        if offsets:
+            try:
+                await self._consumer.commit(offsets)
+            except (KafkaError, OSError) as error:
+                _log.info("offsets not committed", reason=repr(error))
+
+    async def _patiently(self, attempt: Any) -> Any:
+        while True:
+            try:
+                return await attempt()
+            except (Unavailable, KafkaError, OSError) as error:
+                self._trouble = f"starting: {error}"
+                _log.warning("waiting to start", reason=str(error))
+                await asyncio.sleep(0.5)
+
+    def _failure(self) -> str | None:
+        if self._trouble:
+            return self._trouble
+        failures = {
+            f"{tp.topic}/{tp.partition}": failure
+            for tp, (writer, _) in self._writers.items()
+            if (failure := writer.vitals.failure())
+        }
+        return "; ".join(f"{where}: {what}" for where, what in sorted(failures.items())) or None
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """aiokafka swallows what a listener raises, so these only hand over."""
+
+    def __init__(self, service: LedgerWriter) -> None:
+        self._service = service
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        await self._service.revoke(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        await self._service.assign(assigned)

@@ -1,0 +1,290 @@
+"""The one writer of a partition. A batch goes through five numbered steps; a crash after any of them loses nothing.
+
+Decisions are a function of the log prefix alone, so a crash, a zombie or a second writer can only write the same rows
+again, and step 4 lets one of them through (ledger.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from metering.errors import Halt, Unavailable
+from streams import metrics
+from streams.control import ControlPlane
+from streams.counters import CounterCache
+from streams.dedupe import LedgerKey, Window, decide, late_keys
+from streams.epochs import EpochTurn
+from streams.frame import Entry, Frame, MissingCatalog, Record, decode
+from streams.ledger import PartitionLedger
+from streams.log import PartitionLog
+from streams.rebuild import counter_operations
+from streams.recovery import Recovery
+from streams.rows import dead_insert, event_inserts, frame_insert
+from streams.settings import Settings
+from streams.state import Applied, Operation, PartitionState
+from streams.tally import tally
+from streams.vitals import Vitals
+
+_log = structlog.get_logger(__name__)
+
+Probe = Callable[[str], Awaitable[None]]
+"""Called after each effect with its number; tests stop or kill the writer there."""
+
+_BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+_READ_MS = 500
+_LEDGER_CHECK_EVERY = 10
+"""In looks at Redis: the ledger can only be older after somebody put it back, and asking it costs more."""
+
+
+async def no_probe(effect: str) -> None:
+    """What runs in production."""
+
+
+class Moved(Exception):
+    """The state or the ledger isn't where this writer left it: recover."""
+
+
+class PartitionWriter:
+    """Owns one partition of one epoch from its assignment until `stop`."""
+
+    def __init__(
+        self,
+        epoch: int,
+        partition: int,
+        partitions: int,
+        log: PartitionLog,
+        state: PartitionState,
+        ledger: PartitionLedger,
+        control: ControlPlane,
+        turn: EpochTurn,
+        settings: Settings,
+        probe: Probe = no_probe,
+    ) -> None:
+        self.epoch = epoch
+        self.partition = partition
+        self._partitions = partitions
+        self._log = log
+        self._state = state
+        self._ledger = ledger
+        self._control = control
+        self._turn = turn
+        self._settings = settings
+        self._probe = probe
+        self._window = Window(settings.bucket_ms)
+        self._cache = CounterCache()
+        self._recovery = Recovery(epoch, partition, partitions, log, state, ledger, control, self._window)
+        self._stopping = asyncio.Event()
+        self._recount: set[str] = set()
+        self._applied = Applied(-1, 0, 0)
+        self._mark = -1
+        self._closed_at = -1
+        self._config = ""
+        self.vitals = Vitals()
+
+    @property
+    def applied_offset(self) -> int:
+        """The last offset that this writer applied, -1 before the first."""
+        return self._applied.offset
+
+    def stop(self) -> None:
+        """Finish the batch in flight, then return from `run`."""
+        self._stopping.set()
+
+    def recount_tenant(self, tenant: str) -> None:
+        """Its billing terms changed: count its counters anew from the ledger, between two batches."""
+        self._recount.add(tenant)
+
+    async def run(self) -> None:
+        """Work until stopped. Returns early only on Halt, which `vitals` goes on showing."""
+        failures = 0
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._serve()
+                except Moved as moved:
+                    _log.warning("recovering", epoch=self.epoch, partition=self.partition, reason=str(moved))
+                    failures = 0
+                except Unavailable as error:
+                    self.vitals.trouble(str(error))
+                    _log.warning("waiting", epoch=self.epoch, partition=self.partition, reason=str(error))
+                    await self._pause(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
+                    failures += 1
+        except Halt as halt:
+            self.vitals.halt(str(halt))
+            _log.error("halted", epoch=self.epoch, partition=self.partition, reason=str(halt))
+
+    async def _serve(self) -> None:
+        """Recover, then apply batches until something moves."""
+        self._cache.clear()
+        self.vitals.recovering("waiting for the epoch before")
+        while not self._stopping.is_set() and not await self._turn.begun():
+            await self._pause(0.2)
+        self.vitals.recovering("reading where log, ledger and state stand")
+        recovered = await self._recovery.run(self.vitals)
+        self._applied, self._mark, self._closed_at = recovered.applied, recovered.mark, recovered.closed_at
+        self._config = recovered.config
+        self._log.seek(self._applied.offset + 1)
+        await self._turn.announce()
+        self.vitals.running()
+        looks = 0
+        while not self._stopping.is_set():
+            records = await self._log.read(self._settings.batch_records, _READ_MS)
+            for batch in self._batches(records):
+                await self._batch(batch)
+                self.vitals.progress()
+                if self._stopping.is_set():
+                    return
+            self.vitals.lag = self._log.lag()
+            if self.vitals.look_due(self._settings.check_seconds):
+                looks += 1
+                await self._look(ledger_too=looks % _LEDGER_CHECK_EVERY == 0)
+
+    def _batches(self, records: Sequence[Record]) -> list[list[Record]]:
+        """Cut by bytes, so that a batch of large frames stays bounded too."""
+        batches: list[list[Record]] = []
+        size = self._settings.batch_bytes
+        for record in records:
+            if size >= self._settings.batch_bytes:
+                batches.append([])
+                size = 0
+            batches[-1].append(record)
+            size += len(record.value or b"")
+        return batches
+
+    async def _batch(self, records: Sequence[Record]) -> None:
+        # 1. Decode and resolve. No effect yet; a crash here leaves nothing.
+        frames = await self._decode(records)
+        first, last = frames[0], frames[-1]
+        new = Applied(last.offset, last.checksum, last.clock)
+
+        # 2. Ask, then decide. Reads only; a crash here leaves nothing.
+        digests = [entry.digest for frame in frames for entry in frame.entries]
+        answer = await self._state.ask(self._window.live(first.clock, last.clock), digests, last.clock)
+        if answer.applied != self._applied:
+            raise Moved(f"applied is {answer.applied}, not {self._applied}")
+        rows: dict[LedgerKey, tuple[int, int]] = {}
+        late = late_keys(frames, self._window)
+        if late:
+            rows, complete = await self._ledger.late_rows(late, self._mark, self._applied.offset)
+            if not complete:
+                raise Moved("the ledger lacks records that were applied")
+        verdicts = decide(frames, self._window, answer.digests, rows)
+        judged = list(zip(frames, verdicts.counted, strict=True))
+        meters = self._control.meters
+        deltas = tally(judged, meters, self._control.terms, self.epoch, self.partition)
+        changes = await self._cache.prepare(deltas, meters, self._state, self._applied, last.clock)
+        if changes is None:
+            raise Moved("applied moved between two questions")
+        await self._probe("2")
+
+        # 3. Write the ledger: rows, dead letters, and last the frames that vouch for them. A crash in between leaves
+        # rows that no frame vouches for; the next writer decides the same and writes them again, and the keys make the
+        # repeats collapse.
+        for body in event_inserts(judged, self.epoch, self.partition):
+            await self._ledger.insert_events(body)
+        await self._probe("3a")
+        dead = dead_insert(frames, self.epoch, self.partition)
+        if dead:
+            await self._ledger.insert_dead(dead)
+        await self._probe("3b")
+        await self._ledger.insert_frames(frame_insert(judged, verdicts.duplicates, self.epoch, self.partition))
+        await self._probe("3c")
+
+        # 4. Apply, fenced by `applied`. A crash before it leaves a ledger that is ahead: its rows are met again as
+        # their own. A crash after it leaves a batch that is done.
+        operations: list[Operation] = []
+        for bucket, counted in self._digests_by_bucket(judged, last.clock).items():
+            operations += self._state.add_digests(bucket, counted, self._window.ends(bucket))
+        operations += changes.operations(self._state, meters)
+        operations += self._state.drop(answer.expired)
+        if not await self._state.apply(self._applied.offset, new, operations):
+            raise Moved("another writer applied this batch")
+        self._cache.keep(changes)
+        self._applied = new
+        await self._probe("4")
+
+        # 5. Tell. Nothing depends on it.
+        metrics.observe_batch(judged, verdicts.duplicates)
+        await self._probe("5")
+
+    async def _decode(self, records: Sequence[Record]) -> list[Frame]:
+        frames: list[Frame] = []
+        clock = self._applied.clock
+        for record in records:
+            if self._closed_at >= 0:
+                frame = await self._turn.move_on(record, clock)
+            else:
+                frame = await self._decode_one(record, clock)
+                if frame.closing:
+                    self._closed_at = frame.offset
+            frames.append(frame)
+            clock = frame.clock
+            # A large batch must not keep the health endpoint or the heartbeat waiting.
+            if len(frames) % 32 == 0:
+                await asyncio.sleep(0)
+        return frames
+
+    async def _decode_one(self, record: Record, clock: int) -> Frame:
+        while True:
+            try:
+                return decode(record, clock, self.partition, self._partitions, self._control.catalog)
+            except MissingCatalog as missing:
+                if not await self._control.fetch(missing.version):
+                    raise Unavailable(f"waiting for catalog version {missing.version}") from missing
+
+    def _digests_by_bucket(self, judged: Sequence[tuple[Frame, list[Entry]]], clock: int) -> dict[int, list[bytes]]:
+        """Digests of the counted events; none for buckets that the batch itself has closed."""
+        buckets: dict[int, list[bytes]] = {}
+        for frame, counted in judged:
+            bucket = self._window.bucket(frame.clock)
+            if counted and bucket >= self._window.oldest(clock):
+                buckets.setdefault(bucket, []).extend([entry.digest for entry in counted])
+        return buckets
+
+    async def _look(self, ledger_too: bool) -> None:
+        """Between batches: is the state still where it was left, is the ledger, do the counters count the right way?"""
+        found = await self._state.applied()
+        if found != self._applied:
+            raise Moved(f"applied is {found}, not {self._applied}")
+        if ledger_too:
+            upto = self._applied.offset
+            if await self._ledger.accounted(self._mark, upto) != upto - self._mark:
+                raise Moved("the ledger lacks records that were applied")
+        config = self._control.fingerprint(self.partition, self._partitions)
+        if config != self._config:
+            tenants: list[str | None] = [*self._recount] if self._recount else [None]
+            self._recount.clear()
+            await self._count_anew(tenants, config)
+        self.vitals.progress()
+
+    async def _count_anew(self, tenants: Sequence[str | None], config: str) -> None:
+        """Replace counters by what the ledger gives, fenced like a batch that applies no record."""
+        terms = self._control.terms_of(self.partition, self._partitions)
+        operations: list[Operation] = []
+        for tenant in tenants:
+            operations += self._state.drop(await self._state.counter_names(tenant))
+            async for chunk in counter_operations(
+                self._state,
+                self._ledger,
+                self._control.meters,
+                terms,
+                self._applied.clock,
+                self._applied.offset,
+                tenant,
+            ):
+                operations += chunk
+        operations.append(self._state.set_config(config))
+        self._cache.clear()
+        if not await self._state.apply(self._applied.offset, self._applied, operations):
+            raise Moved("another writer applied a batch")
+        self._config = config
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not when told to stop."""
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
