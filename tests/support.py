@@ -1,0 +1,82 @@
+"""Small helpers for tests: waiting for conditions instead of sleeping, free ports, clocks that are set."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(
+    condition: Callable[[], Any],
+    timeout: float = 10.0,  # noqa: ASYNC109 (it bounds the repetition, not one call)
+    interval: float = 0.02,
+    what: str = "",
+) -> Any:
+    """The first true answer of `condition` (sync or async); exceptions count as "not yet".
+
+    Raises AssertionError after `timeout` seconds with the last answer or exception.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        failure: BaseException | None = None
+        answer = None
+        try:
+            answer = condition()
+            if inspect.isawaitable(answer):
+                answer = await answer
+        except Exception as error:
+            failure = error
+        if answer:
+            return answer
+        if time.monotonic() >= deadline:
+            raise _timed_out(what, timeout, answer, failure) from failure
+        await asyncio.sleep(interval)
+
+
+def wait_until(condition: Callable[[], T], timeout: float = 10.0, interval: float = 0.02, what: str = "") -> T:
+    """`eventually` for tests without an event loop."""
+    deadline = time.monotonic() + timeout
+    while True:
+        failure: BaseException | None = None
+        answer: T | None = None
+        try:
+            answer = condition()
+        except Exception as error:
+            failure = error
+        if answer:
+            return answer
+        if time.monotonic() >= deadline:
+            raise _timed_out(what, timeout, answer, failure) from failure
+        time.sleep(interval)
+
+
+def _timed_out(what: str, timeout: float, answer: object, failure: BaseException | None) -> AssertionError:
+    last = f"raised {failure!r}" if failure else f"answered {answer!r}"
+    return AssertionError(f"{what or 'the condition'} did not hold within {timeout} s; it last {last}")
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class SetClock:
+    """A metering.clock.Clock that stands where it was set."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.at = now_ms
+
+    def now_ms(self) -> int:
+        return self.at
+
+    def advance(self, milliseconds: int) -> None:
+        """Move it forward."""
+        self.at += milliseconds
