@@ -1,0 +1,5 @@
+"""`python -m cli` is `tallygate`."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,7 @@
+"""x"""
+
+EXAMPLES = ""
+
+
+def demo() -> None:
+    """x"""

@@ -1,0 +1,113 @@
+"""`tallygate migrate`: prepares the stores before processes start. Offline: it talks to the stores themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from msgspec import Meta
+
+from cli import output
+from cli.catalog import read_catalog
+from cli.errors import UNREACHABLE, WRONG_USE, CommandError
+from cli.options import DataDir, Json, examples
+from metering import settings
+from metering.clock import SystemClock
+from metering.errors import InvalidSettings, Unavailable
+
+EXAMPLES = examples(
+    "tallygate migrate",
+    "tallygate migrate --partitions 16",
+)
+
+
+class Stores(msgspec.Struct, frozen=True):
+    """What `migrate` reads from the environment."""
+
+    kafka: Annotated[str, Meta(description="broker, host:port")]
+    clickhouse: Annotated[str, Meta(description="ClickHouse's HTTP address, http://host:port")]
+    sql: Annotated[str, Meta(description="SQLAlchemy async URL of the control plane's database")]
+    catalog: Annotated[str, Meta(description="a catalog file, applied if it changed")] = ""
+    bootstrap_key: Annotated[str, Meta(description="a platform key that has to exist")] = ""
+
+
+PREFIX = "TALLYGATE"
+
+
+def migrate(
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Begin an epoch with so many, if it is not what it has", show_default=False
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the stores up to date: SQL and ClickHouse schemas, the catalog, the log's epoch.
+
+    Safe to repeat, and to run while processes work. Reads TALLYGATE_KAFKA, TALLYGATE_CLICKHOUSE, TALLYGATE_SQL, and
+    if set TALLYGATE_CATALOG and TALLYGATE_BOOTSTRAP_KEY.
+    """
+    try:
+        stores = settings.load(Stores, PREFIX, os.environ)
+    except InvalidSettings as error:
+        raise CommandError(WRONG_USE, "The stores are not named.", "Set the variables below.", error.problems) from None
+    text = read_catalog(Path(stores.catalog)) if stores.catalog else None
+    try:
+        done = asyncio.run(_migrate(stores, text, partitions))
+    except (Unavailable, OSError) as error:
+        raise CommandError(
+            UNREACHABLE, f"A store cannot be reached: {error}", "Start it and run this again; it is safe to repeat."
+        ) from error
+    output.show(done, as_json, _summary(done))
+
+
+async def _migrate(stores: Stores, catalog_text: bytes | None, partitions: int | None) -> dict[str, Any]:
+    from tenancy.catalogs import Catalogs
+    from tenancy.database import Database
+    from tenancy.epochs import Epochs
+    from tenancy.keys import ensure_bootstrap_key
+
+    from streams.epochs import ensure_epoch
+    from streams.ledger import connect
+    from streams.ledger import migrate as migrate_ledger
+    from tenancy import migrations
+
+    await asyncio.to_thread(migrations.upgrade, stores.sql)
+    database = Database(stores.sql)
+    await database.open()
+    try:
+        client = await connect(stores.clickhouse)
+        try:
+            await migrate_ledger(client)
+        finally:
+            await client.close()
+        if stores.bootstrap_key:
+            await ensure_bootstrap_key(database, stores.bootstrap_key)
+        version = await _apply_catalog(Catalogs(database), catalog_text)
+        epoch = await ensure_epoch(stores.kafka, Epochs(database), partitions)
+        return {"epoch": epoch.epoch, "partitions": epoch.partitions, "catalog_version": version}
+    finally:
+        await database.close()
+
+
+async def _apply_catalog(catalogs: Any, text: bytes | None) -> int | None:
+    """The newest version, after applying `text` if it says something else."""
+    from metering.catalog import parse_catalog
+
+    latest = await catalogs.latest()
+    if text is not None and (latest is None or latest[1] != parse_catalog(text)):
+        version: int = await catalogs.apply(text.decode(), SystemClock().now_ms())
+        return version
+    return latest[0] if latest is not None else None
+
+
+def _summary(done: Mapping[str, Any]) -> str:
+    catalog = f"catalog version {done['catalog_version']}" if done["catalog_version"] else "no catalog yet"
+    return f"[green]✓[/] up to date: epoch {done['epoch']} with {done['partitions']} partitions, {catalog}"
