@@ -27,9 +27,8 @@ async def eventually(
         failure: BaseException | None = None
         answer = None
         try:
-            answer = condition()
-            if inspect.isawaitable(answer):
-                answer = await answer
+            result = condition()
+            answer = await result if inspect.isawaitable(result) else result
         except Exception as error:
             failure = error
         if answer:
