@@ -15,7 +15,6 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from metering.errors import Unavailable
 from streams.dedupe import LedgerKey
-from streams.rows import DEAD_COLUMNS, EVENT_COLUMNS, FRAME_COLUMNS
 
 _QUERIES = resources.files("streams").joinpath("clickhouse/queries")
 _LATE_AT_ONCE = 5000
@@ -92,15 +91,15 @@ class PartitionLedger:
 
     async def insert_events(self, body: bytes) -> None:
         """Rows of rows.event_inserts."""
-        await self._insert("usage_events", EVENT_COLUMNS, body)
+        await self._insert("usage_events", body)
 
     async def insert_dead(self, body: bytes) -> None:
         """Rows of rows.dead_insert."""
-        await self._insert("dead_letters", DEAD_COLUMNS, body)
+        await self._insert("dead_letters", body)
 
     async def insert_frames(self, body: bytes) -> None:
         """Rows of rows.frame_insert: last of a batch, because they vouch for the others."""
-        await self._insert("usage_frames", FRAME_COLUMNS, body)
+        await self._insert("usage_frames", body)
 
     async def prefix(self, mark: int) -> int:
         """P: the offset up to which every record is accounted for and has its rows, checked from behind `mark`."""
@@ -187,9 +186,9 @@ class PartitionLedger:
         )
         return [CounterRow(*row) for row in rows]
 
-    async def _insert(self, table: str, columns: tuple[str, ...], body: bytes) -> None:
+    async def _insert(self, table: str, body: bytes) -> None:
         async with _translated():
-            await self._client.raw_insert(table, columns, insert_block=body, fmt="RowBinary")
+            await self._client.raw_insert(table, insert_block=body, fmt="Native")
 
     async def _rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
         async with _translated():

