@@ -4,8 +4,8 @@
     unique                "17", "1000000~" (~: approximate, the set of values is capped)
     latest                "12.5@1795428000123@epoch.partition.offset.line"
 
-In the writer a counter's state is that of metering/aggregation.py, but for `unique`, which is `Distinct`: how many values
-there are, the values themselves standing in a Redis set.
+In the writer a counter's state is that of metering/aggregation.py, but for `unique`, which is `Distinct`: how many
+values there are, the values themselves standing in a Redis set.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ from metering import quantity
 from metering.catalog import Catalog, Meter
 from metering.errors import InvalidEvent
 from metering.event import UsageEvent
-from metering.period import PeriodKind
-from metering.quantity import ONE, InvalidQuantity
+from metering.quantity import LIMIT, ONE, InvalidQuantity
 
 MAX_DIMENSION_BYTES = 256
 _Lookup = Callable[[UsageEvent], Any]
@@ -31,17 +30,28 @@ UNMETERED = Resolved({}, {}, {})
 
 
 class CompiledMeter:
-    """A meter with its paths turned into lookups."""
+    """A meter with its paths turned into lookups. `member`: its value's name where that is a member of data itself."""
 
-    __slots__ = ("filters", "group_by", "meter", "name", "periods", "value")
+    __slots__ = ("filters", "member", "meter", "name", "unique", "value")
 
-    def __init__(self, name: str, meter: Meter, periods: tuple[PeriodKind, ...]) -> None:
+    def __init__(self, name: str, meter: Meter) -> None:
         self.name = name
         self.meter = meter
-        self.periods = periods
+        self.unique = meter.aggregation == "unique"
+        self.member = _member(meter.value)
         self.value = _lookup(meter.value) if meter.value else None
-        self.group_by = tuple((dimension, _lookup(path)) for dimension, path in meter.group_by.items())
         self.filters = tuple((_lookup(path), frozenset(map(_text, wanted))) for path, wanted in meter.filter.items())
+
+
+class _EventType:
+    """All that the meters of one event type want."""
+
+    __slots__ = ("dimensions", "meters")
+
+    def __init__(self, meters: dict[str, Meter]) -> None:
+        self.meters = tuple(CompiledMeter(name, meter) for name, meter in meters.items())
+        paths = {name: path for meter in meters.values() for name, path in meter.group_by.items()}
+        self.dimensions = tuple((name, _member(path), _lookup(path)) for name, path in paths.items())
 
 
 class CompiledCatalog:
@@ -50,58 +60,80 @@ class CompiledCatalog:
     def __init__(self, version: int, catalog: Catalog) -> None:
         self.version = version
         self.catalog = catalog
-        self.meters = {name: CompiledMeter(name, m, catalog.periods_of(name)) for name, m in catalog.meters.items()}
-        self._by_type: dict[str, tuple[CompiledMeter, ...]] = {}
-        for compiled in self.meters.values():
-            event = compiled.meter.event
-            self._by_type[event] = (*self._by_type.get(event, ()), compiled)
+        by_type: dict[str, dict[str, Meter]] = {}
+        for name, meter in catalog.meters.items():
+            by_type.setdefault(meter.event, {})[name] = meter
+        self._types = {type: _EventType(meters) for type, meters in by_type.items()}
 
     def resolve(self, event: UsageEvent) -> Resolved:
-        """Quantities of one event. Raises InvalidEvent when a meter wants it but it has no usable value."""
-        meters = self._by_type.get(event.type)
-        if meters is None:
+        """Quantities of one event. Raises InvalidEvent when a meter wants it but it has no usable value.
+
+        Small values of the usual kinds are looked up and converted in place: this runs twice for every event.
+        """
+        wanted = self._types.get(event.type)
+        if wanted is None:
             return UNMETERED
+        data: dict[str, Any] = event.data if type(event.data) is dict else {}
         quantities: dict[str, int] = {}
         uniques: dict[str, str] = {}
         dimensions: dict[str, str] = {}
-        for compiled in meters:
-            if compiled.filters and not all(_text(look(event)) in wanted for look, wanted in compiled.filters):
+        for compiled in wanted.meters:
+            if compiled.filters and not _passes(compiled, event):
                 continue
             name = compiled.name
             if compiled.value is None:
                 quantities[name] = ONE
+                continue
+            value = data.get(compiled.member) if compiled.member is not None else compiled.value(event)
+            if compiled.unique:
+                uniques[name] = value if type(value) is str and len(value) <= 64 else _distinct(value, compiled)
+                quantities[name] = ONE
+            elif type(value) is int and 0 <= value < LIMIT:
+                quantities[name] = value * ONE
             else:
-                value = compiled.value(event)
-                if value is None:
-                    raise InvalidEvent("missing-value", f"meter {name} needs {compiled.meter.value}")
-                if compiled.meter.aggregation == "unique":
-                    uniques[name] = _label(value, name, compiled.meter.value)
-                    quantities[name] = ONE
+                quantities[name] = _quantity(value, compiled)
+        if quantities:
+            for name, member, look in wanted.dimensions:
+                value = data.get(member) if member is not None else look(event)
+                if type(value) is str and len(value) <= 64:
+                    dimensions[name] = value
                 else:
-                    try:
-                        quantities[name] = quantity.parse(value, compiled.meter.scale, compiled.meter.signed)
-                    except InvalidQuantity as error:
-                        detail = f"meter {name}, {compiled.meter.value}: {error.detail}"
-                        raise InvalidEvent(error.code, detail) from None
-            for dimension, look in compiled.group_by:
-                if dimension not in dimensions:
-                    value = look(event)
-                    dimensions[dimension] = "" if value is None else _label(value, name, dimension)
+                    dimensions[name] = "" if value is None else _label(value, name)
         return Resolved(quantities, uniques, dimensions)
+
+
+def _passes(compiled: CompiledMeter, event: UsageEvent) -> bool:
+    return all(_text(look(event)) in wanted for look, wanted in compiled.filters)
+
+
+def _required(value: Any, compiled: CompiledMeter) -> None:
+    if value is None:
+        raise InvalidEvent("missing-value", f"meter {compiled.name} needs {compiled.meter.value}")
+
+
+def _quantity(value: Any, compiled: CompiledMeter) -> int:
+    _required(value, compiled)
+    try:
+        return quantity.parse(value, compiled.meter.scale, compiled.meter.signed)
+    except InvalidQuantity as error:
+        detail = f"meter {compiled.name}, {compiled.meter.value}: {error.detail}"
+        raise InvalidEvent(error.code, detail) from None
+
+
+def _distinct(value: Any, compiled: CompiledMeter) -> str:
+    _required(value, compiled)
+    return _label(value, f"meter {compiled.name}: {compiled.meter.value}")
+
+
+def _member(path: str | None) -> str | None:
+    """`$.name` → `name`."""
+    return path[2:] if path is not None and path.startswith("$.") and "." not in path[2:] else None
 
 
 def _lookup(path: str) -> _Lookup:
     if not path.startswith("$"):
         return lambda event: event.attribute(path)
     steps = path[2:].split(".")
-    if len(steps) == 1:
-        only = steps[0]
-
-        def direct(event: UsageEvent) -> Any:
-            data = event.data
-            return data.get(only) if type(data) is dict else None
-
-        return direct
 
     def walk(event: UsageEvent) -> Any:
         here = event.data
@@ -130,10 +162,10 @@ def _text(value: Any) -> str | None:
     return None
 
 
-def _label(value: Any, meter: str, where: str | None) -> str:
+def _label(value: Any, where: str) -> str:
     text = _text(value)
     if text is None:
-        raise InvalidEvent("invalid-value", f"meter {meter}: {where} must be a string, number or boolean")
+        raise InvalidEvent("invalid-value", f"{where} must be a string, number or boolean")
     if len(text) > 64 and len(text.encode("utf-8", "surrogatepass")) > MAX_DIMENSION_BYTES:
-        raise InvalidEvent("invalid-value", f"meter {meter}: {where} may have {MAX_DIMENSION_BYTES} bytes")
+        raise InvalidEvent("invalid-value", f"{where} may have {MAX_DIMENSION_BYTES} bytes")
     return text
