@@ -58,13 +58,13 @@ def test_the_account_agrees_with_counting_the_messages_by_the_catalog(start: int
                 continue
             resolved = CATALOG.resolve(event)
             for meter, nanos in resolved.quantities.items():
-                aggregation = AGGREGATIONS[CATALOG.meters[meter].meter.aggregation]
+                aggregation = AGGREGATIONS[CATALOG.catalog.meters[meter].aggregation]
                 sample = Sample(nanos, resolved.uniques.get(meter), event.time, Position(1, 0, number, 0))
                 states[tenant, meter] = merge(aggregation, states[tenant, meter], aggregation.of(sample))
 
     for hotel in HOTELS:
         for rule in RULES:
-            made = CATALOG.meters[rule.name].meter
+            made = CATALOG.catalog.meters[rule.name]
             state = states[hotel.tenant, rule.name]
             counted = None if state is None else AGGREGATIONS[made.aggregation].result(state, made.scale)
             assert day.account.total(hotel.tenant, rule, start) == counted, (hotel.tenant, rule.name)
@@ -72,7 +72,7 @@ def test_the_account_agrees_with_counting_the_messages_by_the_catalog(start: int
 
 def test_every_meter_of_the_catalog_is_in_the_account() -> None:
     assert {rule.name: rule.event for rule in RULES} == {
-        name: compiled.meter.event for name, compiled in CATALOG.meters.items()
+        name: meter.event for name, meter in CATALOG.catalog.meters.items()
     }
 
 

@@ -1,0 +1,65 @@
+"""A whole system for as long as the demo lasts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from cli.errors import UNREACHABLE, CommandError
+from cli.system import System
+
+
+class DemoSystem:
+    """A running system; `stop` has to be awaited."""
+
+    def __init__(self, address: System, running: asyncio.Task[Any]) -> None:
+        self.address = address
+        self._running = running
+
+    @classmethod
+    async def start(cls, data_dir: Path, kafka: str | None, catalog: Path) -> DemoSystem:
+        """Start and wait until ready. Raises CommandError if it stops instead."""
+        from local.system import run_system
+
+        ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        running = asyncio.create_task(
+            run_system(data_dir=data_dir, ports="auto", kafka=kafka, catalog=catalog, on_ready=ready.set_result)
+        )
+        try:
+            await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            raise
+        if running.done():
+            raise _stopped(running)
+        state = ready.result()
+        return cls(System(state["console"], state["admin_key"], state["ingest"], state["gate"]), running)
+
+    async def unless_it_stops(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work`. Raises CommandError if the system stops before it is done."""
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.wait({task, self._running}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise _stopped(self._running)
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Stop everything in order."""
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+
+
+def _stopped(running: asyncio.Task[Any]) -> CommandError:
+    reason = None if running.cancelled() else running.exception()
+    return CommandError(
+        UNREACHABLE,
+        f"The system stopped: {reason or 'it was told to'}",
+        "The lines above say which process failed and why.",
+    )
