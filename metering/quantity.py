@@ -6,7 +6,7 @@ for sums over 10^11 events.
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DecimalException, InvalidOperation, Rounded, localcontext
 from fractions import Fraction
 
 from metering.errors import Refused
@@ -15,6 +15,8 @@ SCALE = 9
 ONE: int = 10**SCALE
 LIMIT: int = 10**18
 _MAX_TEXT = 64  # the longest decimal string looked at: 10^18 with 9 decimals needs 29 characters
+_UNITS: tuple[int, ...] = tuple(10 ** (SCALE - scale) for scale in range(SCALE + 1))
+_EXACT = Context(prec=_MAX_TEXT, traps=[Rounded, InvalidOperation])
 
 
 class InvalidQuantity(Refused):
@@ -41,6 +43,14 @@ def parse(value: object, scale: int, signed: bool) -> int:
         raise InvalidQuantity("not-a-number", f"a number or decimal string is needed, not {_kind(value)}")
     if not number.is_finite():
         raise InvalidQuantity("not-a-number", "NaN and Infinity are no quantities")
+    if -SCALE <= number.adjusted() < 18:
+        try:
+            scaled = number.scaleb(scale, _EXACT)
+            units = int(scaled)
+            if units == scaled and (units >= 0 or signed):
+                return units * _UNITS[scale]
+        except DecimalException:
+            pass  # a matter for the careful way, which says what is wrong
     sign, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
     if len(digits) + exponent > 18 and any(digits):
