@@ -95,4 +95,6 @@ class Control:
                 if reached:
                     _log.warning("control plane not reached", error=repr(error.__cause__))
                 reached = False
+            except Exception:
+                _log.exception("control plane not understood")
             await asyncio.sleep(_POLL_SECONDS)

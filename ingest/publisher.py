@@ -62,7 +62,7 @@ class Publisher:
 
         Raises Unavailable when that is not known within the time: nothing may then be called accepted.
         """
-        epoch, producer = self._ready()
+        epoch, producer = await self._ready()
         topic = topics.events(epoch.epoch)
         pending: list[asyncio.Future[RecordMetadata]] = []
         try:
@@ -85,12 +85,15 @@ class Publisher:
                 future.cancel()  # of those not done nobody waits for the answer any more
         return epoch.epoch, [(record.partition, record.offset) for record in records]
 
-    def _ready(self) -> tuple[Epoch, AIOKafkaProducer]:
+    async def _ready(self) -> tuple[Epoch, AIOKafkaProducer]:
         epoch, producer = self._epoch(), self._producer
-        problem = self._problem or (_topic_problem(epoch, producer) if epoch and producer else "there is no epoch")
+        if self._problem is not None or epoch is None or producer is None:
+            raise Unavailable(self._problem or "there is no epoch")
+        problem = _topic_problem(epoch, producer)
+        if problem is not None and await self._probe():
+            problem = _topic_problem(epoch, producer)  # an epoch that began since the broker was last asked
         if problem is not None:
             raise Unavailable(problem)
-        assert epoch is not None and producer is not None
         return epoch, producer
 
     def _spoil(self, producer: AIOKafkaProducer, error: KafkaError) -> None:
@@ -105,7 +108,11 @@ class Publisher:
             try:
                 await self._connect()
                 await self._watch()
+            except Exception:
+                _log.exception("the watch over the broker failed")
+                await asyncio.sleep(_PROBE_SECONDS)
             finally:
+                self._set_problem("the connection to the broker is being renewed")
                 await self._disconnect()
 
     async def _connect(self) -> None:
@@ -122,7 +129,7 @@ class Publisher:
             try:
                 await asyncio.wait_for(producer.start(), _START_TIMEOUT)
             except (KafkaError, OSError, TimeoutError) as error:
-                self._set_problem(f"the broker at {self._bootstrap} cannot be reached: {type(error).__name__}")
+                self._set_problem(f"the broker cannot be reached: {type(error).__name__}")
                 await _stop(producer)
                 await asyncio.sleep(_PROBE_SECONDS)
             else:
@@ -136,7 +143,7 @@ class Publisher:
         while not self._spoiled.is_set() and silent < _PATIENCE:
             answered = await self._probe()
             silent = 0 if answered else silent + 1
-            self._set_problem(self._state() if answered else f"the broker at {self._bootstrap} does not answer")
+            self._set_problem(self._state() if answered else "the broker does not answer")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._spoiled.wait(), _PROBE_SECONDS)
 
@@ -146,7 +153,8 @@ class Publisher:
         It is always asked for all topics, never by name: asking a broker that creates topics on demand for one that
         is gone would begin a log anew under an old name.
         """
-        assert self._producer is not None
+        if self._producer is None:
+            return False
         try:
             return bool(await asyncio.wait_for(self._producer.client.force_metadata_update(), _PROBE_TIMEOUT))
         except (KafkaError, OSError, TimeoutError):
@@ -184,6 +192,12 @@ def _topic_problem(epoch: Epoch, producer: AIOKafkaProducer) -> str | None:
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    """Flush and close; a broker that is away must not hold up the end of the process."""
-    with suppress(KafkaError, OSError, TimeoutError):
+    """Flush and close. What a broker that is away has not taken by then was never acknowledged and is given up."""
+    try:
         await asyncio.wait_for(producer.stop(), _PROBE_TIMEOUT)
+    except (KafkaError, OSError, TimeoutError):
+        sender = producer._sender.sender_task  # stop() leaves it running, to retry for ever
+        if sender is not None:
+            sender.cancel()
+        with suppress(KafkaError, OSError):
+            await producer.client.close()
