@@ -1,0 +1,115 @@
+"""Catalog versions: immutable once applied, in effect a few seconds later so that every process knows them by then."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import func, insert, select
+
+from metering.catalog import Catalog, from_json, parse_catalog, to_json
+from metering.errors import CatalogProblem, InvalidCatalog
+from metering.meter import CompiledCatalog
+from tenancy import audit, changes
+from tenancy.database import Database
+from tenancy.tables import catalogs
+
+EFFECTIVE_AFTER_MS = 3_000
+_NONE = CompiledCatalog(0, Catalog())
+
+
+class CatalogVersion(msgspec.Struct, frozen=True):
+    """One applied catalog; `effective_from` in ms UTC, `source` as it was written."""
+
+    version: int
+    catalog: Catalog
+    effective_from: int
+    source: str
+
+
+class Catalogs:
+    """The table of versions. Every method raises Unavailable when SQL does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def apply(self, text: str, now: int, actor: str = "system") -> CatalogVersion:
+        """Make a new version, unless the newest has the same content. Raises InvalidCatalog with every mistake."""
+        catalog = parse_catalog(text)
+        newest = await self.latest()
+        if newest is not None:
+            if newest.catalog == catalog:
+                return newest
+            _refuse_changed_meaning(newest.catalog, catalog)
+        effective = now if newest is None else max(now + EFFECTIVE_AFTER_MS, newest.effective_from + 1)
+        async with self._database.transaction() as connection:
+            last = (await connection.execute(select(func.max(catalogs.c.version)))).scalar()
+            made = CatalogVersion((last or 0) + 1, catalog, effective, text)
+            await connection.execute(
+                insert(catalogs).values(
+                    version=made.version, content=to_json(catalog), source=text, effective_from=effective
+                )
+            )
+            await changes.note(connection, None)
+            await audit.record(connection, actor, "catalog.apply", None, version=made.version)
+        return made
+
+    async def latest(self) -> CatalogVersion | None:
+        """The newest version, in effect or about to be."""
+        every = await self.after(0)
+        return every[-1] if every else None
+
+    async def get(self, version: int) -> CatalogVersion | None:
+        """One version."""
+        return next((one for one in await self.after(version - 1) if one.version == version), None)
+
+    async def after(self, version: int) -> list[CatalogVersion]:
+        """The versions newer than `version`, oldest first."""
+        query = select(catalogs).where(catalogs.c.version > version).order_by(catalogs.c.version)
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(query)).all()
+        return [CatalogVersion(row.version, from_json(row.content), row.effective_from, row.source) for row in rows]
+
+
+def _refuse_changed_meaning(old: Catalog, new: Catalog) -> None:
+    """A meter's counters and past rows can't change their aggregation or scale: that is another meter."""
+    problems = [
+        CatalogProblem(f"meters.{name}.{part}", f"was {getattr(before, part)}; make a meter with another name")
+        for name, before in old.meters.items()
+        if name in new.meters
+        for part in ("event", "aggregation", "scale")
+        if getattr(before, part) != getattr(new.meters[name], part)
+    ]
+    if problems:
+        raise InvalidCatalog(problems)
+
+
+class CatalogView:
+    """All versions, cached in a process; versions never change, so only new ones are read."""
+
+    def __init__(self, database: Database) -> None:
+        self._catalogs = Catalogs(database)
+        self._versions: list[tuple[int, CompiledCatalog]] = []
+
+    async def refresh(self) -> None:
+        """Read what is new. Raises Unavailable."""
+        newest = self._versions[-1][1].version if self._versions else 0
+        for one in await self._catalogs.after(newest):
+            self._versions.append((one.effective_from, CompiledCatalog(one.version, one.catalog)))
+
+    def current(self, now_ms: int) -> CompiledCatalog:
+        """The newest version in effect at `now_ms`; version 0, which is empty, before the first."""
+        for effective_from, compiled in reversed(self._versions):
+            if effective_from <= now_ms:
+                return compiled
+        return _NONE
+
+    async def version(self, number: int) -> CompiledCatalog | None:
+        """One version, read from SQL if it isn't known yet. Raises Unavailable."""
+        if number == 0:
+            return _NONE
+        for attempt in range(2):
+            for _, compiled in self._versions:
+                if compiled.version == number:
+                    return compiled
+            if attempt == 0:
+                await self.refresh()
+        return None

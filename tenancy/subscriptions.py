@@ -1,0 +1,114 @@
+"""Subscriptions: a tenant's plan with dated history, the anchor of its billing periods and its time zone."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import insert, select
+
+from metering.clock import SystemClock
+from metering.errors import Refused
+from metering.period import DEFAULT_TERMS, BillingTerm, zone_of
+from tenancy import audit, changes
+from tenancy.database import Database
+from tenancy.tables import subscriptions, tenants
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """From `since` (ms UTC) on the tenant is on `plan`; billing months count from `anchor` in `time_zone`."""
+
+    tenant: str
+    plan: str
+    since: int
+    anchor: int
+    time_zone: str
+
+    @property
+    def term(self) -> BillingTerm:
+        """What periods need of it."""
+        return BillingTerm(self.since, self.anchor, self.time_zone)
+
+
+_COLUMNS = [subscriptions.c[name] for name in Subscription.__struct_fields__]
+
+
+async def assign(
+    database: Database,
+    tenant: str,
+    plan: str,
+    actor: str,
+    since: int | None = None,
+    anchor: int | None = None,
+    time_zone: str | None = None,
+) -> Subscription:
+    """Put a tenant on a plan from `since` (default: now) on.
+
+    A first subscription anchors its billing months at `since`; a later one keeps anchor and time zone unless told
+    otherwise. Raises Refused (`unknown-tenant`, `invalid-time-zone`).
+    """
+    try:
+        zone_of(time_zone or "UTC")
+    except ValueError as error:
+        raise Refused("invalid-time-zone", str(error)) from None
+    since = SystemClock().now_ms() if since is None else since
+    async with database.transaction() as connection:
+        if (await connection.execute(select(tenants.c.name).where(tenants.c.name == tenant))).first() is None:
+            raise Refused("unknown-tenant", f"no tenant {tenant}")
+        query = select(*_COLUMNS).where(subscriptions.c.tenant == tenant).order_by(subscriptions.c.id.desc()).limit(1)
+        row = (await connection.execute(query)).first()
+        before = Subscription(*row) if row else None
+        if anchor is None:
+            anchor = before.anchor if before else since
+        zone = time_zone or (before.time_zone if before else "UTC")
+        made = Subscription(tenant, plan, since, anchor, zone)
+        await connection.execute(insert(subscriptions).values(msgspec.structs.asdict(made)))
+        await changes.note(connection, tenant)
+        await audit.record(connection, actor, "subscription.assign", tenant, plan=plan, since=since)
+    return made
+
+
+async def history(database: Database) -> dict[str, list[Subscription]]:
+    """All subscriptions by tenant, in the order in which they begin."""
+    query = select(*_COLUMNS).order_by(subscriptions.c.tenant, subscriptions.c.since, subscriptions.c.id)
+    found: dict[str, list[Subscription]] = {}
+    async with database.transaction() as connection:
+        for row in (await connection.execute(query)).all():
+            found.setdefault(row[0], []).append(Subscription(*row))
+    return found
+
+
+def terms_of(own: list[Subscription]) -> tuple[BillingTerm, ...]:
+    """Dated billing terms; a plan change alone does not cut a period."""
+    terms: list[BillingTerm] = []
+    for subscription in own:
+        term = subscription.term
+        if not terms or (terms[-1].anchor, terms[-1].zone) != (term.anchor, term.zone):
+            terms.append(term if terms else term._replace(since=0))
+    return tuple(terms) or DEFAULT_TERMS
+
+
+class SubscriptionView:
+    """Billing terms of all tenants, cached in a process."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._terms: dict[str, tuple[BillingTerm, ...]] = {}
+        self._number = -1
+
+    async def refresh(self) -> set[str]:
+        """Read anew if anything changed; returns the tenants whose terms differ now. Raises Unavailable."""
+        async with self._database.transaction() as connection:
+            newest, _ = await changes.since(connection, self._number)
+        if newest == self._number:
+            return set()
+        fresh = {tenant: terms_of(own) for tenant, own in (await history(self._database)).items()}
+        changed = {name for name in fresh.keys() | self._terms.keys() if fresh.get(name) != self._terms.get(name)}
+        self._terms, self._number = fresh, newest
+        return changed
+
+    def terms(self, tenant: str) -> tuple[BillingTerm, ...]:
+        """A tenant's terms; calendar months in UTC for one without a subscription."""
+        return self._terms.get(tenant, DEFAULT_TERMS)
+
+    def all_terms(self) -> dict[str, tuple[BillingTerm, ...]]:
+        """The tenants that have terms of their own."""
+        return self._terms

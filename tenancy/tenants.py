@@ -1,0 +1,62 @@
+"""Tenants: who pays and is isolated."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from metering.catalog import TENANT_NAME
+from metering.clock import SystemClock
+from metering.entitlement import TenantStatus
+from metering.errors import Refused
+from tenancy import audit, changes
+from tenancy.database import Database
+from tenancy.tables import tenants
+
+
+class Tenant(msgspec.Struct, frozen=True):
+    """One tenant; `created` in ms UTC."""
+
+    name: str
+    status: TenantStatus
+    created: int
+
+
+async def create(database: Database, name: str, actor: str) -> Tenant:
+    """Add a tenant. Raises Refused (`invalid-name`, `tenant-exists`)."""
+    if not TENANT_NAME.fullmatch(name):
+        raise Refused("invalid-name", f"a tenant's name must match {TENANT_NAME.pattern}")
+    tenant = Tenant(name, "active", SystemClock().now_ms())
+    try:
+        async with database.transaction() as connection:
+            await connection.execute(insert(tenants).values(msgspec.structs.asdict(tenant)))
+            await changes.note(connection, name)
+            await audit.record(connection, actor, "tenant.create", name)
+    except IntegrityError:
+        raise Refused("tenant-exists", f"there is a tenant {name} already") from None
+    return tenant
+
+
+async def get(database: Database, name: str) -> Tenant | None:
+    """One tenant by name."""
+    async with database.transaction() as connection:
+        row = (await connection.execute(select(tenants).where(tenants.c.name == name))).first()
+    return Tenant(*row) if row else None
+
+
+async def every(database: Database) -> list[Tenant]:
+    """All tenants by name."""
+    async with database.transaction() as connection:
+        rows = (await connection.execute(select(tenants).order_by(tenants.c.name))).all()
+    return [Tenant(*row) for row in rows]
+
+
+async def set_status(database: Database, name: str, status: TenantStatus, actor: str) -> None:
+    """Suspend, cancel or reactivate. Raises Refused (`unknown-tenant`)."""
+    async with database.transaction() as connection:
+        result = await connection.execute(update(tenants).where(tenants.c.name == name).values(status=status))
+        if result.rowcount == 0:
+            raise Refused("unknown-tenant", f"no tenant {name}")
+        await changes.note(connection, name)
+        await audit.record(connection, actor, "tenant.status", name, status=status)
