@@ -1,4 +1,4 @@
-"""API keys: `tg_<id>_<secret>`. SQL holds a SHA-256 of the whole text; the secret is 190 random bits, so no slow hash."""
+"""API keys: `tg_<id>_<secret>`. SQL holds a SHA-256 of the whole text; with 190 random bits no slow hash is needed."""
 
 from __future__ import annotations
 
