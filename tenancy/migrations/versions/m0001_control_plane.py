@@ -22,7 +22,7 @@ def upgrade() -> None:
     op.create_table(
         "subscriptions",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-        sa.Column("tenant", sa.ForeignKey("tenants.name"), nullable=False, index=True),
+        sa.Column("tenant", sa.String(63), sa.ForeignKey("tenants.name"), nullable=False, index=True),
         sa.Column("plan", sa.String(63), nullable=False),
         sa.Column("since", sa.BigInteger, nullable=False),
         sa.Column("anchor", sa.BigInteger, nullable=False),
@@ -32,7 +32,7 @@ def upgrade() -> None:
         "api_keys",
         sa.Column("id", sa.String(12), primary_key=True),
         sa.Column("digest", sa.LargeBinary(32), nullable=False),
-        sa.Column("tenant", sa.ForeignKey("tenants.name"), nullable=True, index=True),
+        sa.Column("tenant", sa.String(63), sa.ForeignKey("tenants.name"), nullable=True, index=True),
         sa.Column("scopes", sa.String(255), nullable=False),
         sa.Column("created", sa.BigInteger, nullable=False),
         sa.Column("expires", sa.BigInteger, nullable=True),
