@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from aiohttp import web
 from tenancy.keys import Principal
 
+from metering.errors import Unavailable
 from service.auth import principal_of, require
 
 
 async def sender_of(request: web.Request) -> Principal:
-    """The key's principal. Raises Problem 401 without a valid key, 403 without the scope `ingest`."""
-    principal = await principal_of(request)
+    """The key's principal. Raises Problem 401 without a valid key, 403 without the scope `ingest`; Unavailable."""
+    try:
+        principal = await principal_of(request)
+    except Unavailable as error:
+        raise Unavailable("keys cannot be checked at the moment") from error
     require(principal, "ingest")
     return principal
 
@@ -20,7 +22,3 @@ async def sender_of(request: web.Request) -> Principal:
 def share_of(principal: Principal) -> str:
     """In whose name bytes in flight are counted: the tenant's; for a platform key its own."""
     return principal.tenant or f"key {principal.key_id}"
-
-
-TenantNames = Mapping[str, bool]
-"""Tenant name → whether it exists; a name that is not there has to be looked up first."""

@@ -9,15 +9,14 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
-from tenancy.catalogs import CatalogView
-from tenancy.database import Database
-from tenancy.epochs import Epoch, Epochs
 
 from metering.clock import SECOND_MS, Clock
 from metering.errors import Unavailable
 from metering.meter import CompiledCatalog
 from tenancy import tenants
+from tenancy.catalogs import CatalogView
+from tenancy.database import Database
+from tenancy.epochs import Epoch, Epochs
 
 _log = structlog.get_logger(__name__)
 _POLL_SECONDS = 1.0
@@ -60,7 +59,7 @@ class Control:
         try:
             for name in names:
                 self._names[name] = await tenants.get(self._database, name) is not None
-        except (SQLAlchemyError, OSError) as error:
+        except Unavailable as error:
             raise Unavailable("tenants cannot be looked up at the moment") from error
 
     def problem(self) -> str | None:
@@ -72,11 +71,8 @@ class Control:
 
     async def refresh(self) -> None:
         """Ask once. Raises Unavailable without SQL."""
-        try:
-            await self._catalogs.refresh()
-            self._epoch = await self._epochs.current()
-        except (SQLAlchemyError, OSError) as error:
-            raise Unavailable("SQL cannot be reached") from error
+        await self._catalogs.refresh()
+        self._epoch = await self._epochs.current()
         now = self._clock.now_ms()
         self._fresh_at = now
         if now - self._missing_since > _FORGET_MS:
@@ -93,7 +89,7 @@ class Control:
                 reached = True
             except Unavailable as error:
                 if reached:
-                    _log.warning("control plane not reached", error=repr(error.__cause__))
+                    _log.warning("control plane not reached", error=str(error))
                 reached = False
             except Exception:
                 _log.exception("control plane not understood")

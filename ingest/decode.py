@@ -30,7 +30,7 @@ NDJSON = "application/x-ndjson"
 ACCEPTED = (EVENT, BATCH, JSON, NDJSON)
 
 _CHUNK = 64 * 1024
-_ZSTD_OPTIONS = {zstd.DecompressionParameter.window_log_max: 23}
+_ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 """RFC 9659: 8 MiB is the largest window of the content encoding; more would be memory at the sender's command."""
 
 _slice = msgspec.json.Decoder(list[msgspec.Raw]).decode

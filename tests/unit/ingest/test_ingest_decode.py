@@ -244,7 +244,7 @@ def test_broken_and_unknown_encodings_say_so(encoding: str, body: bytes, status:
 
 
 def test_a_zstd_frame_cannot_ask_for_a_huge_window() -> None:
-    options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.content_size_flag: 0}
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.content_size_flag: 0}
     compressor = zstd.ZstdCompressor(options=options)
     body = compressor.compress(b"x" * 100) + compressor.flush()
     with pytest.raises(Problem) as caught:
