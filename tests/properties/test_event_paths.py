@@ -1,0 +1,88 @@
+"""The fast path of an event means what the strict one says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from metering import event
+from metering.errors import InvalidEvent
+from metering.event import WRITER_LIMITS, Limits, UsageEvent
+from tests.properties.documents import Member, event_texts, usual_members
+
+LIMITS = st.sampled_from(
+    [Limits(), WRITER_LIMITS, Limits(attribute_bytes=64, data_bytes=64, nesting=2), Limits(data_bytes=8, nesting=3)]
+)
+HEAD = '{"specversion":"1.0","id":"a","source":"s","type":"t"'
+
+
+def outcome(path: object, raw: bytes, limits: Limits) -> UsageEvent | str:
+    try:
+        return path(raw, limits)  # type: ignore[operator,no-any-return]
+    except InvalidEvent as error:
+        return error.code
+
+
+@given(event_texts(), LIMITS)
+@example(HEAD + ',"data":1e99999999999999999999}', Limits())
+@example(HEAD + ',"time":"2026-11-23 10:00:00Z"}', Limits())
+@example(HEAD + ',"time":"2026-11-23T10:00:00+0530"}', Limits())
+@example(HEAD + ',"time":"2026-11-23T10:00:00.' + "0" * 300 + 'Z"}', Limits())
+@example(HEAD + ',"subject":"' + "😀" * 64 + '"}', Limits(attribute_bytes=64))
+@example(HEAD + ',"data":{"a":' + "[" * 20 + "]" * 20 + "}}", Limits())
+@example(HEAD + ',"data":{"a":{}}}', Limits(nesting=2))
+@example(HEAD + ',"i\\u0064":"b"}', Limits())
+@example(HEAD + ',"data":{"a":1,"\\u0061":1}}', Limits())
+@example(HEAD + ',"subject":"a\\":b"}', Limits())
+def test_both_paths_accept_the_same_events_and_refuse_the_same_for_the_same_reason(text: str, limits: Limits) -> None:
+    try:
+        raw = event.compact(text.encode("utf-8", "surrogatepass"))
+    except InvalidEvent:
+        return
+    assert outcome(event.parse, raw, limits) == outcome(event._strict, raw, limits)
+
+
+def as_written(text: str | bytes) -> object:
+    """JSON with repeats, order and digits of numbers kept."""
+    return json.loads(text, object_pairs_hook=tuple, parse_float=str, parse_int=str)
+
+
+@given(event_texts())
+def test_compacting_changes_white_space_and_nothing_else(text: str) -> None:
+    try:
+        raw = event.compact(text.encode("utf-8", "surrogatepass"))
+    except InvalidEvent:
+        return
+    assert as_written(raw) == as_written(text)
+    assert b"\n" not in raw
+    assert event.compact(raw) == raw
+
+
+@given(usual_members())
+def test_an_accepted_event_says_what_its_json_says(members: list[Member]) -> None:
+    raw = ("{" + ",".join(f"{name}:{value}" for name, value in members) + "}").encode()
+    try:
+        accepted = event.parse(event.compact(raw), Limits())
+    except InvalidEvent:
+        return
+    document = json.loads(raw)
+    for name in ("id", "source", "type", "subject", "tenant"):
+        assert accepted.attribute(name) == document.get(name)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "}",
+        ',"time":"2026-11-23T10:00:00.123Z"}',
+        ',"time":null,"subject":"room-7","tenant":"grand","datacontenttype":"application/json"}',
+        ',"data":{"seconds":12.5,"language":"de","empty":{},"none":null}}',
+        ',"data":"text"}',
+    ],
+)
+def test_the_usual_event_takes_the_fast_path(rest: str) -> None:
+    raw = (HEAD + rest).encode()
+    assert event._fast(raw, event._decode_wire(raw), Limits()) is not None
