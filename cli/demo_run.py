@@ -13,12 +13,15 @@ from cli.send import wait_applied
 from cli.sender import Sender
 from cli.system import System
 from local.demo_workload import BLOCKED_FEATURE, BLOCKED_TENANT, HOTELS, Day, Hotel, Message
+from metering.clock import DAY_MS, iso
 
 BATCH = 40
 LASTS_SECONDS = 10.0
 """How fast the day goes by, at least: slow enough to watch the counters move."""
 LOOK_SECONDS = 0.3
 APPLY_SECONDS = 60.0
+ANCHOR_MS = 10 * DAY_MS
+"""How long before the day its tenants' billing periods began: far enough that the whole day lies in one."""
 
 
 class DemoRun:
@@ -44,7 +47,9 @@ class DemoRun:
     async def prepare(self) -> None:
         """Create the hotels on their plans, with a key each."""
         for hotel in HOTELS:
-            await self._admin.console("POST", "/v1/tenants", {"name": hotel.tenant, "plan": hotel.plan})
+            anchor = iso(self.day.now_ms - ANCHOR_MS)
+            body = {"name": hotel.tenant, "plan": hotel.plan, "anchor": anchor}
+            await self._admin.console("POST", "/v1/tenants", body)
             made = await self._admin.console(
                 "POST", f"/v1/tenants/{hotel.tenant}/keys", {"scopes": ["ingest", "check", "read"]}
             )
@@ -92,7 +97,8 @@ class DemoRun:
     @property
     def agrees(self) -> bool:
         """Whether account, gateway, ledger, counters and gate agree."""
-        return self.blocked and all(row.agrees for row in (*self.meter_rows, *self.events_rows))
+        totals = all(row.agrees for row in self.meter_rows) and all(row.agrees for row in self.events_rows)
+        return self.blocked and totals
 
     def result(self, seconds: float) -> dict[str, Any]:
         """For programs; `seconds` is how long sending and counting took."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -18,7 +18,10 @@ from cli.errors import UNREACHABLE, WRONG_USE, CommandError
 from cli.options import DataDir, Json, examples
 from metering import settings
 from metering.clock import SystemClock
-from metering.errors import InvalidSettings, Unavailable
+from metering.errors import InvalidSettings, Refused, Unavailable
+
+if TYPE_CHECKING:
+    from tenancy.catalogs import Catalogs
 
 EXAMPLES = examples(
     "tallygate migrate",
@@ -60,7 +63,10 @@ def migrate(
         raise CommandError(WRONG_USE, "The stores are not named.", "Set the variables below.", error.problems) from None
     text = read_catalog(Path(stores.catalog)) if stores.catalog else None
     try:
+        _upgrade_sql(stores.sql)
         done = asyncio.run(_migrate(stores, text, partitions))
+    except Refused as error:
+        raise CommandError(WRONG_USE, error.detail, "Correct it and run this again; it is safe to repeat.") from None
     except (Unavailable, OSError) as error:
         raise CommandError(
             UNREACHABLE, f"A store cannot be reached: {error}", "Start it and run this again; it is safe to repeat."
@@ -68,18 +74,26 @@ def migrate(
     output.show(done, as_json, _summary(done))
 
 
+def _upgrade_sql(url: str) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from tenancy.migrations import upgrade
+
+    try:
+        upgrade(url)
+    except SQLAlchemyError as error:
+        raise Unavailable(f"SQL: {error}") from error
+
+
 async def _migrate(stores: Stores, catalog_text: bytes | None, partitions: int | None) -> dict[str, Any]:
+    from streams.epochs import ensure_epoch
+    from streams.ledger import connect
+    from streams.ledger import migrate as migrate_ledger
     from tenancy.catalogs import Catalogs
     from tenancy.database import Database
     from tenancy.epochs import Epochs
     from tenancy.keys import ensure_bootstrap_key
 
-    from streams.epochs import ensure_epoch
-    from streams.ledger import connect
-    from streams.ledger import migrate as migrate_ledger
-    from tenancy import migrations
-
-    await asyncio.to_thread(migrations.upgrade, stores.sql)
     database = Database(stores.sql)
     await database.open()
     try:
@@ -97,15 +111,12 @@ async def _migrate(stores: Stores, catalog_text: bytes | None, partitions: int |
         await database.close()
 
 
-async def _apply_catalog(catalogs: Any, text: bytes | None) -> int | None:
+async def _apply_catalog(catalogs: Catalogs, text: bytes | None) -> int | None:
     """The newest version, after applying `text` if it says something else."""
-    from metering.catalog import parse_catalog
-
+    if text is not None:
+        return (await catalogs.apply(text.decode(), SystemClock().now_ms())).version
     latest = await catalogs.latest()
-    if text is not None and (latest is None or latest[1] != parse_catalog(text)):
-        version: int = await catalogs.apply(text.decode(), SystemClock().now_ms())
-        return version
-    return latest[0] if latest is not None else None
+    return latest.version if latest is not None else None
 
 
 def _summary(done: Mapping[str, Any]) -> str:

@@ -91,7 +91,7 @@ class Day:
         self.account = Account()
         self.emitters: dict[tuple[str, str], list[Message]] = {}
         self._random = random.Random(seed)  # noqa: S311 (a reproducible day, nothing secret)
-        self._now = now_ms
+        self.now_ms = now_ms
         self._seat_reports: set[int] = set()
         for hotel in HOTELS:
             self._add_hotel(hotel, round(messages * hotel.share))
@@ -130,7 +130,7 @@ class Day:
     def _moment(self) -> int:
         """A millisecond of the past 24 h, more likely in busy hours; a few are one or two days older."""
         while True:
-            time = self._now - 1 - int(self._random.random() * DAY_MS)
+            time = self.now_ms - 1 - int(self._random.random() * DAY_MS)
             if self._random.random() * 10 < _BUSY[time // HOUR_MS % 24]:
                 break
         return time - self._random.choice((1, 2)) * DAY_MS if self._random.random() < _LATE / 5 else time
