@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from local.ports import HOST
 
 _ANSWER_SECONDS = 5.0
-_API_VERSIONS = struct.pack(">hhihh", 18, 0, 1, -1, 0)[:10]
+_API_VERSIONS = struct.pack(">hhih", 18, 0, 1, -1)
 """Kafka's ApiVersions request, version 0: key, version, correlation id, no client id."""
 
 
