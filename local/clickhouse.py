@@ -30,26 +30,12 @@ from aiohttp import web
 _THREADS = 8
 _MAX_BODY = 1 << 30
 _TRANSPORT = frozenset(
-    [
-        "query",
-        "database",
-        "session_id",
-        "session_timeout",
-        "session_check",
-        "compress",
-        "decompress",
-        "wait_end_of_query",
-        "buffer_size",
+    (
+        *("query", "database", "default_format", "query_id", "user", "password", "role", "session_id"),
+        *("session_timeout", "session_check", "compress", "decompress", "enable_http_compression", "buffer_size"),
+        *("wait_end_of_query", "send_progress_in_http_headers", "http_headers_progress_interval_ms"),
         "client_protocol_version",
-        "default_format",
-        "query_id",
-        "enable_http_compression",
-        "send_progress_in_http_headers",
-        "http_headers_progress_interval_ms",
-        "user",
-        "password",
-        "role",
-    ]
+    )
 )
 _FORMAT = re.compile(rb"(?is)^(.*?)\bFORMAT\s+(\w+)[ \t]*;?\s*$")
 _INSERT = re.compile(rb"(?is)^\s*INSERT\b")
@@ -87,7 +73,7 @@ class Engine:
         return self._local.connection
 
     async def run(self, statement: Statement) -> bytes:
-        """The answer in the statement's format; an INSERT answers nothing. Raises RuntimeError with the engine's text."""
+        """The answer in the statement's format, nothing for an INSERT. Raises RuntimeError with the engine's text."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, statement)
 
     def _run(self, statement: Statement) -> bytes:
@@ -115,7 +101,7 @@ async def read_statement(request: web.Request) -> Statement:
     body = b""
     if request.content_type == "multipart/form-data":
         for name, value in (await request.post()).items():
-            fields[name] = value if isinstance(value, str) else value.file.read().decode()
+            fields[name] = value.file.read().decode() if isinstance(value, web.FileField) else str(value)
     else:
         body = await request.read()
         # aiohttp undoes gzip and deflate by itself; lz4 and zstd are left to us.
@@ -192,7 +178,6 @@ async def serve(path: Path, port: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    path.mkdir(parents=True, exist_ok=True)
     app = web.Application(client_max_size=_MAX_BODY)
     app[ENGINE] = Engine(path)
     app.router.add_get("/ping", ping)
@@ -211,6 +196,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", type=Path, required=True, help="where the data is kept")
     options = parser.parse_args()
+    options.path.mkdir(parents=True, exist_ok=True)
     try:
         uvloop.run(serve(options.path, options.port))
     except RuntimeError as error:

@@ -1,0 +1,1 @@
+"""Reading what was counted: for the console, billing and the command line."""

@@ -1,0 +1,109 @@
+"""Totals from the ledger (exact, any time) and from the counters (open periods, fast)."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any, NamedTuple
+
+import aiohttp
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from metering import counter, keys
+from metering.catalog import Catalog, Meter
+from metering.clock import iso
+from metering.errors import Unavailable
+from metering.partition import partition_of
+from metering.period import BillingTerm, PeriodKind, period_of
+from usage.aggregates import Aggregates
+
+_QUERIES = resources.files("usage").joinpath("queries")
+_TOTALS = _QUERIES.joinpath("totals.sql").read_text()
+_ACCOUNT = _QUERIES.joinpath("account.sql").read_text()
+LAST_MS = 4_291_747_199_000
+"""2105-12-31, where the ledger's times end."""
+
+
+class Account(NamedTuple):
+    """What became of a tenant's events."""
+
+    events: int
+    duplicates: int
+    dead: int
+
+
+class UsageReader:
+    """Reads ClickHouse. Every method raises Unavailable when it does not answer."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def account(self, tenant: str) -> Account:
+        """Counted events, duplicates and dead letters of a tenant, ever."""
+        ((events, duplicates, dead),) = await self._rows(_ACCOUNT, tenant=tenant)
+        return Account(events, duplicates, dead)
+
+    async def totals(
+        self, tenant: str, name: str, meter: Meter, start: int, end: int, group_by: str | None = None
+    ) -> dict[str, Any]:
+        """`{"total": …, "groups": {value: …}}` of a meter over [start, end) in ms UTC, as exact decimal strings."""
+        rows = await self._aggregates(tenant, name, start, end, "")
+        result: dict[str, Any] = {"total": rows[0].result(meter.aggregation, meter.scale) if rows else "0"}
+        if group_by is not None:
+            groups = await self._aggregates(tenant, name, start, end, group_by)
+            result["groups"] = {row.value: row.result(meter.aggregation, meter.scale) for row in groups}
+        return result
+
+    async def _aggregates(self, tenant: str, meter: str, start: int, end: int, group_by: str) -> list[Aggregates]:
+        rows = await self._rows(
+            _TOTALS, tenant=tenant, meter=meter, start=start, end=min(end, LAST_MS), group_by=group_by
+        )
+        return [Aggregates(*row) for row in rows]
+
+    async def _rows(self, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        try:
+            return list((await self._client.query(query, parameters=parameters)).result_rows)
+        except (ClickHouseError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unavailable(f"ClickHouse: {error}") from error
+
+
+class CounterReader:
+    """Reads the counters in Redis. Every method raises Unavailable when it does not answer."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def totals(
+        self, tenant: str, catalog: Catalog, terms: tuple[BillingTerm, ...], now: int, meters: list[str]
+    ) -> dict[str, dict[PeriodKind, dict[str, Any]]]:
+        """meter → period kind → `{"total", "from", "to"}` of the periods in which `now` lies.
+
+        Raises Unavailable while the state is being rebuilt: its numbers are not the tenant's.
+        """
+        try:
+            epoch: Any = await self._redis.get(keys.EPOCH)
+            if epoch is None:
+                raise Unavailable("the counters are being rebuilt")
+            number, partitions = map(int, epoch.split(b":"))
+            at = (number, partition_of(tenant, partitions))
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.exists(keys.applied(*at))
+            pipe.hgetall(keys.counters(*at, tenant))
+            applied, texts = await pipe.execute()
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"Redis: {error}") from error
+        if not applied:
+            raise Unavailable("the counters are being rebuilt")
+        result: dict[str, dict[PeriodKind, dict[str, Any]]] = {}
+        for name in meters:
+            meter = catalog.meters[name]
+            for kind in catalog.periods_of(name):
+                period = period_of(kind, now, terms)
+                text = texts.get(keys.counter_field(name, kind, period.start).encode())
+                total = "0" if text is None else counter.decode_result(meter.aggregation, text.decode(), meter.scale)
+                entry: dict[str, Any] = {"total": total, "from": iso(period.start), "to": iso(min(period.end, LAST_MS))}
+                if text is not None and counter.is_approximate(meter.aggregation, text.decode()):
+                    entry["approximate"] = True
+                result.setdefault(name, {})[kind] = entry
+        return result
