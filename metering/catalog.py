@@ -16,6 +16,7 @@ import yaml
 from metering import aggregation, period, quantity
 from metering.aggregation import AggregationName
 from metering.errors import CatalogProblem, InvalidCatalog, Refused
+from metering.label import text_of
 from metering.period import PeriodKind
 
 METER_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -26,10 +27,16 @@ _PATH = re.compile(r"\$(?:\.[A-Za-z_][A-Za-z0-9_-]*)+|[a-z0-9]+")
 OnExceed = Literal["block", "allow", "warn"]
 OnUnknown = Literal["closed", "open"]
 _VALUELESS = ("count",)
+METERED = ("id", "source", "type", "subject", "tenant")
+"""The attributes that paths may name, besides extensions."""
+_UNMETERED = frozenset({"specversion", "time", "datacontenttype", "dataschema", "data", "receivedat"})
 
 
 class Meter(msgspec.Struct, frozen=True):
-    """The rule turning events of one type into a quantity. Paths are `$.a.b` into data or a bare attribute name."""
+    """The rule turning events of one type into a quantity. Paths are `$.a.b` into data or a bare attribute name.
+
+    `filter` holds the accepted values as metering/label.py writes them.
+    """
 
     event: str
     aggregation: AggregationName
@@ -38,7 +45,7 @@ class Meter(msgspec.Struct, frozen=True):
     scale: int = 0
     signed: bool = False
     group_by: dict[str, str] = {}
-    filter: dict[str, tuple[Any, ...]] = {}
+    filter: dict[str, tuple[str, ...]] = {}
 
 
 class Feature(msgspec.Struct, frozen=True):
@@ -85,16 +92,27 @@ class Catalog(msgspec.Struct, frozen=True):
         return tuple(kind for kind in period.KINDS if kind in used)
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML with exact fractions and without repeated keys."""
+    """YAML with exact fractions, dates as text and without repeated keys."""
 
 
 def _exact_number(loader: _Loader, node: yaml.ScalarNode) -> Decimal:
-    return Decimal(str(loader.construct_scalar(node)).replace("_", ""))
+    text = str(loader.construct_scalar(node))
+    try:
+        return Decimal(text.replace("_", ""))
+    except ArithmeticError:
+        raise yaml.YAMLError(f"{text!r} is no decimal number (line {node.start_mark.line + 1})") from None
+
+
+def _plain_text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
 
 
 def _distinct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    names = [loader.construct_object(key) for key, _ in node.value]
+    names = [loader.construct_object(key) for key, _ in node.value if key.tag != _MERGE]
     for name in names:
         if names.count(name) > 1:
             raise yaml.YAMLError(f"the key {name!r} stands twice (line {node.start_mark.line + 1})")
@@ -102,6 +120,7 @@ def _distinct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]
 
 
 _Loader.add_constructor("tag:yaml.org,2002:float", _exact_number)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _plain_text)
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _distinct_mapping)
 
 
@@ -109,7 +128,7 @@ def parse_catalog(text: str | bytes) -> Catalog:
     """YAML (or JSON, which is YAML) → Catalog. Raises InvalidCatalog with every mistake."""
     try:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 (_Loader is a SafeLoader)
-    except (yaml.YAMLError, ArithmeticError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidCatalog([CatalogProblem("catalog", f"not readable as YAML: {error}")]) from None
     return _Reader().catalog(document)
 
@@ -186,7 +205,35 @@ class _Reader:
         if not isinstance(value, str) or not _PATH.fullmatch(value):
             self.wrong(path, "must be a path like $.a.b into data, or an attribute's bare name")
             return "$.invalid"
+        if value in _UNMETERED:
+            self.wrong(
+                path, f"the attribute {value} cannot be metered; one of {', '.join(METERED)} or an extension can"
+            )
         return value
+
+    def text(self, path: str, value: object) -> str | None:
+        if value is not None and (not isinstance(value, str) or not value):
+            self.wrong(path, "must be a string")
+            return None
+        return value
+
+    def filter(self, path: str, value: object) -> dict[str, tuple[str, ...]]:
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.wrong(path, "a mapping of path to value or list of values is needed")
+            return {}
+        return {
+            self.path(f"{path}.{where}", where): self.wanted(f"{path}.{where}", wanted)
+            for where, wanted in value.items()
+        }
+
+    def wanted(self, path: str, value: object) -> tuple[str, ...]:
+        values = value if isinstance(value, list) else [value]
+        texts = tuple(text for text in map(text_of, values) if text is not None)
+        if not texts or len(texts) < len(values):
+            self.wrong(path, "strings, numbers and booleans can be compared, and at least one is needed")
+        return texts
 
     def meter(self, path: str, body: object) -> Meter:
         known = {"event", "aggregation", "value", "unit", "scale", "signed", "group_by", "filter"}
@@ -215,16 +262,9 @@ class _Reader:
             dimension: self.path(f"{path}.group_by.{dimension}", where)
             for dimension, where in self.named(f"{path}.group_by", m.get("group_by"), METER_NAME)
         }
-        conditions = m.get("filter") or {}
-        if not isinstance(conditions, dict):
-            self.wrong(f"{path}.filter", "a mapping of path to value or list of values is needed")
-            conditions = {}
-        filters = {
-            self.path(f"{path}.filter.{where}", where): tuple(v) if isinstance(v, list) else (v,)
-            for where, v in conditions.items()
-        }
-        unit = m.get("unit")
-        return Meter(event, name, value, str(unit) if unit else None, scale, bool(signed), group_by, filters)
+        filters = self.filter(f"{path}.filter", m.get("filter"))
+        unit = self.text(f"{path}.unit", m.get("unit"))
+        return Meter(event, name, value, unit, scale, bool(signed), group_by, filters)
 
     def dimensions(self, meters: dict[str, Meter]) -> None:
         """A row stores each dimension once, so meters of one event type must mean the same by one name."""
@@ -241,7 +281,7 @@ class _Reader:
     def feature(self, path: str, body: object, meters: dict[str, Meter]) -> Feature:
         f = self.mapping(path, body, {"meter", "static"})
         meter = f.get("meter")
-        if meter is not None and meter not in meters:
+        if meter is not None and (not isinstance(meter, str) or meter not in meters):
             self.wrong(f"{path}.meter", f"no meter {meter!r} in this catalog")
             meter = None
         static = f.get("static", False)
@@ -263,16 +303,14 @@ class _Reader:
             if right is False:
                 continue
             entitlements[name] = self.entitlement(where, right, feature, meters)
-        price = p.get("stripe_price")
-        return Plan(entitlements, str(price) if price else None)
+        return Plan(entitlements, self.text(f"{path}.stripe_price", p.get("stripe_price")))
 
     def entitlement(self, path: str, body: object, feature: Feature, meters: dict[str, Meter]) -> Entitlement:
         if feature.static:
             e = self.mapping(path, body, {"value"})
             if e.get("value") is None:
                 self.wrong(f"{path}.value", "a static feature needs a value")
-            value = e.get("value")
-            return Entitlement(value=str(value) if isinstance(value, Decimal) else value)
+            return Entitlement(value=self.static(f"{path}.value", e.get("value")))
         if feature.meter is None:
             if body is not True:
                 self.mapping(path, body, set())
@@ -296,9 +334,17 @@ class _Reader:
             alert_at=tuple(self.amount(f"{path}.alert_at[{i}]", share) for i, share in enumerate(alerts)),
         )
 
+    def static(self, path: str, value: object) -> Any:
+        """Any JSON; what JSON has no exact form for (fractions) becomes a string."""
+        try:
+            return msgspec.json.decode(msgspec.json.encode(value))
+        except (TypeError, ValueError) as error:
+            self.wrong(path, f"no JSON value: {error}")
+            return None
+
     def amount(self, path: str, value: object) -> str:
         try:
             return quantity.render(quantity.parse(value, quantity.SCALE, signed=False))
         except Refused as error:
-            self.wrong(path, error.detail)
+            self.wrong(path, "must not be negative" if error.code == "negative" else error.detail)
             return "0"

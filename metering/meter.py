@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from metering import quantity
 from metering.catalog import Catalog, Meter
 from metering.errors import InvalidEvent
 from metering.event import UsageEvent
+from metering.label import text_of
 from metering.quantity import LIMIT, ONE, InvalidQuantity
 
 MAX_DIMENSION_BYTES = 256
@@ -40,7 +40,7 @@ class CompiledMeter:
         self.unique = meter.aggregation == "unique"
         self.member = _member(meter.value)
         self.value = _lookup(meter.value) if meter.value else None
-        self.filters = tuple((_lookup(path), frozenset(map(_text, wanted))) for path, wanted in meter.filter.items())
+        self.filters = tuple((_lookup(path), frozenset(wanted)) for path, wanted in meter.filter.items())
 
 
 class _EventType:
@@ -103,7 +103,7 @@ class CompiledCatalog:
 
 
 def _passes(compiled: CompiledMeter, event: UsageEvent) -> bool:
-    return all(_text(look(event)) in wanted for look, wanted in compiled.filters)
+    return all(text_of(look(event)) in wanted for look, wanted in compiled.filters)
 
 
 def _required(value: Any, compiled: CompiledMeter) -> None:
@@ -146,24 +146,8 @@ def _lookup(path: str) -> _Lookup:
     return walk
 
 
-def _text(value: Any) -> str | None:
-    """A scalar as the text that filters and dimensions compare; None for what is absent or no scalar."""
-    if type(value) is str:
-        return value
-    if type(value) is bool:
-        return "true" if value else "false"
-    if type(value) is int:
-        return str(value)
-    if type(value) is Decimal:
-        if abs(value.adjusted()) > 64:  # 1e400 must not become 400 digits
-            return None
-        text = format(value, "f")
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    return None
-
-
 def _label(value: Any, where: str) -> str:
-    text = _text(value)
+    text = text_of(value)
     if text is None:
         raise InvalidEvent("invalid-value", f"{where} must be a string, number or boolean")
     if len(text) > 64 and len(text.encode("utf-8", "surrogatepass")) > MAX_DIMENSION_BYTES:
