@@ -5,7 +5,7 @@ A foreign producer may write one event per record without headers; such a record
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from zlib import crc32
 
 import msgspec
@@ -14,7 +14,7 @@ SCHEMA = b"1"
 MAX_FRAME_BYTES = 900_000
 MAX_FRAME_EVENTS = 10_000
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
 
 
 class FrameHeader(msgspec.Struct, frozen=True):
@@ -66,10 +66,19 @@ def read_headers(items: Headers) -> FrameHeader:
     if "tg-closing" in own:
         return FrameHeader(closing=True)
     return FrameHeader(
-        count=int(own["tg-count"]) if "tg-count" in own else None,
-        catalog_version=int(own["tg-catalog"]) if "tg-catalog" in own else None,
-        received=int(own["tg-received"]) if "tg-received" in own else None,
+        count=_number(own, "tg-count"),
+        catalog_version=_number(own, "tg-catalog"),
+        received=_number(own, "tg-received"),
     )
+
+
+def _number(own: Mapping[str, bytes | None], name: str) -> int | None:
+    if name not in own:
+        return None
+    value = own[name]
+    if value is None or not value.isdigit() or len(value) > 15:  # no header of ours is longer; instants have 13 digits
+        raise ValueError(f"{name} is no number")
+    return int(value)
 
 
 def checksum(key: bytes | None, value: bytes | None, timestamp: int) -> int:
