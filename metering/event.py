@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from metering.clock import DAY_MS, MINUTE_MS, to_ms
+from metering.clock import DAY_MS, MINUTE_MS, SECOND_MS, to_ms
 from metering.errors import InvalidEvent
 
 RESERVED_TYPES = "tallygate."
@@ -313,9 +313,32 @@ def _time_of(value: str | None) -> int | None:
 
 def _instant(text: str) -> int | None:
     """RFC 3339 with an offset → ms UTC, finer digits cut; None for anything else."""
-    # fromisoformat takes more than RFC 3339; of the form with milliseconds and Z these marks tell, without the regex.
-    usual = len(text) == 24 and text[4:20:3] == "--T::." and text[23] == "Z" and text[11:13] != "24"
-    if not usual and not _TIME.fullmatch(text):
+    length = len(text)
+    if length == 24:
+        seconds, rest = _SECONDS.get(text[17:20]), _MILLISECONDS.get(text[20:])
+    elif length == 20:
+        seconds, rest = _SECONDS_Z.get(text[17:]), 0
+    else:
+        return _careful_instant(text)
+    if seconds is None or rest is None:
+        return _careful_instant(text)
+    minute = _minute(text[:17])
+    return None if minute is None else minute + seconds + rest
+
+
+_SECONDS = {f"{second:02d}.": second * SECOND_MS for second in range(60)}
+_SECONDS_Z = {f"{second:02d}Z": second * SECOND_MS for second in range(60)}
+_MILLISECONDS = {f"{millisecond:03d}Z": millisecond for millisecond in range(1000)}
+
+
+@lru_cache(maxsize=8192)
+def _minute(text: str) -> int | None:
+    """`2026-11-23T10:00:` in UTC."""
+    return _careful_instant(text + "00Z")
+
+
+def _careful_instant(text: str) -> int | None:
+    if not _TIME.fullmatch(text):
         return None
     try:
         return to_ms(datetime.fromisoformat(text))
