@@ -33,11 +33,15 @@ class Api:
 
     async def gate(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """Ask the gate; answers the decoded JSON body. Raises CommandError."""
-        return await self._ask(self.system.gate or await self._address("gate"), method, path, body, query)
+        return await self._ask(await self.gate_url(), method, path, body, query)
 
     async def ingest_url(self) -> str:
         """Where events go."""
         return self.system.ingest or await self._address("ingest")
+
+    async def gate_url(self) -> str:
+        """Where checks go."""
+        return self.system.gate or await self._address("gate")
 
     def headers(self) -> dict[str, str]:
         """What every request carries."""

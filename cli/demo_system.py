@@ -14,29 +14,32 @@ from cli.system import System
 class DemoSystem:
     """A running system; `stop` has to be awaited."""
 
-    def __init__(self, address: System, running: asyncio.Task[Any]) -> None:
+    def __init__(self, address: System, running: asyncio.Task[int], stopping: asyncio.Event) -> None:
         self.address = address
         self._running = running
+        self._stopping = stopping
 
     @classmethod
     async def start(cls, data_dir: Path, kafka: str | None, catalog: Path) -> DemoSystem:
         """Start and wait until ready. Raises CommandError if it stops instead."""
-        from local.system import run_system
+        from local.system import SystemOptions, run_system
 
         ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        running = asyncio.create_task(
-            run_system(data_dir=data_dir, ports="auto", kafka=kafka, catalog=catalog, on_ready=ready.set_result)
-        )
+        stopping = asyncio.Event()
+        options = SystemOptions(data_dir, "auto", kafka, catalog)
+        running = asyncio.create_task(run_system(options, ready.set_result, stopping))
         try:
-            await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {running, ready}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            running.cancel()
+            stopping.set()
             await asyncio.gather(running, return_exceptions=True)
             raise
         if running.done():
             raise _stopped(running)
         state = ready.result()
-        return cls(System(state["console"], state["admin_key"], state["ingest"], state["gate"]), running)
+        address = System(state["console"], state["admin_key"], state["ingest"], state["gate"])
+        return cls(address, running, stopping)
 
     async def unless_it_stops(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work`. Raises CommandError if the system stops before it is done."""
@@ -52,14 +55,12 @@ class DemoSystem:
 
     async def stop(self) -> None:
         """Stop everything in order."""
-        self._running.cancel()
+        self._stopping.set()
         await asyncio.gather(self._running, return_exceptions=True)
 
 
-def _stopped(running: asyncio.Task[Any]) -> CommandError:
-    reason = None if running.cancelled() else running.exception()
-    return CommandError(
-        UNREACHABLE,
-        f"The system stopped: {reason or 'it was told to'}",
-        "The lines above say which process failed and why.",
-    )
+def _stopped(running: asyncio.Task[int]) -> CommandError:
+    error = None if running.cancelled() else running.exception()
+    if error is not None:
+        raise error
+    return CommandError(UNREACHABLE, "The system stopped.", "The lines above say which process failed and why.")

@@ -25,14 +25,14 @@ EXAMPLES = examples(
 class Ports(StrEnum):
     """Where services listen."""
 
-    STANDARD = "standard"
+    FIXED = "fixed"
     AUTO = "auto"
 
 
 def up(
     ports: Annotated[
-        Ports, typer.Option(help="standard: ingest 8080, gate 8081, console 8082; auto: free ones")
-    ] = Ports.STANDARD,
+        Ports, typer.Option(help="fixed: ingest 8080, gate 8081, console 8082; auto: free ones")
+    ] = Ports.FIXED,
     kafka: Annotated[
         str | None,
         typer.Option(
@@ -46,7 +46,8 @@ def up(
         Path | None, typer.Option(metavar="FILE", help="Apply this catalog if it changed", show_default=False)
     ] = None,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Gateway processes on one port")] = 1,
-    partitions: Annotated[int, typer.Option(min=1, metavar="N", help="Of a new epoch's log")] = 4,
+    partitions: Annotated[int, typer.Option(min=1, metavar="N", help="Of the log; a change begins a new epoch")] = 8,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the processes' logs here too")] = False,
     data_dir: Annotated[
         Path, typer.Option("--data-dir", metavar="DIR", help="Where all data is kept", rich_help_panel="Every command")
     ] = DEFAULT_DATA_DIR,
@@ -57,7 +58,7 @@ def up(
     Broker, ClickHouse, Redis and SQL are embedded: nothing else has to be installed. The addresses and an admin key
     are left in the data directory, where the other commands find them.
     """
-    from local.system import run_system
+    from local.system import SystemOptions, run_system
 
     if catalog is not None:
         read_catalog(catalog)
@@ -68,17 +69,10 @@ def up(
         else:
             output.stdout().print(_ready_line(system))
 
-    asyncio.run(
-        run_system(
-            data_dir=data_dir,
-            ports=ports.value,
-            kafka=kafka,
-            catalog=catalog,
-            workers=workers,
-            partitions=partitions,
-            on_ready=ready,
-        )
+    options = SystemOptions(
+        data_dir, ports.value, kafka, catalog, workers={"ingest": workers}, partitions=partitions, verbose=verbose
     )
+    raise typer.Exit(asyncio.run(run_system(options, ready)))
 
 
 def _ready_line(system: dict[str, Any]) -> str:

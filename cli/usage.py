@@ -62,10 +62,15 @@ async def _usage(data_dir: Path | None, tenant: str, query: dict[str, Any]) -> A
 def _tables(answer: dict[str, Any], source: Source) -> RenderableType:
     title = f"{output.plain(answer['tenant'])} [dim]from the {source}[/]"
     columns = ["meter", "total"]
-    grouped = any(entry.get("groups") for entry in answer["meters"].values())
-    totals = output.table(title, *columns, *(("group", "of it") if grouped else ()), numbers=("total", "of it"))
+    if source is Source.COUNTERS:
+        columns += ["period", "since"]
+    elif any(entry.get("groups") for entry in answer["meters"].values()):
+        columns += ["group", "of it"]
+    totals = output.table(title, *columns, numbers=("total", "of it"))
     for name, entry in sorted(answer["meters"].items()):
-        totals.add_row(name, output.number(entry["total"]))
+        about = "[dim]about[/] " if entry.get("approximate") else ""
+        row = [name, about + output.number(entry["total"]), entry.get("period", ""), entry.get("from", "")]
+        totals.add_row(*(row if source is Source.COUNTERS else row[:2]))
         for value, part in sorted((entry.get("groups") or {}).items()):
             totals.add_row("", "", output.plain(value) or "[dim](none)[/]", output.number(part))
     counts = [
