@@ -341,7 +341,7 @@ def _careful_instant(text: str) -> int | None:
     if not _TIME.fullmatch(text):
         return None
     try:
-        return to_ms(datetime.fromisoformat(text))
+        return to_ms(datetime.fromisoformat(text.upper()))
     except ValueError:
         return None
 

@@ -107,7 +107,7 @@ def zone_of(name: str) -> tzinfo:
     """An IANA zone or a fixed offset like +05:30. Raises ValueError."""
     if name == "UTC":
         return UTC
-    if name[:1] in "+-":
+    if name.startswith(("+", "-")):
         fixed = datetime.fromisoformat(f"2000-01-01T00:00:00{name}").tzinfo
         assert fixed is not None
         return fixed
