@@ -6,7 +6,7 @@ from importlib import import_module
 
 import msgspec
 
-from cli import output
+from cli import migrate, output
 from cli.options import DataDir, Json, examples
 from metering.settings import SettingDoc, document
 
@@ -25,7 +25,11 @@ EXAMPLES = examples("tallygate settings", "tallygate settings --json | jq -r '.s
 
 def settings(data_dir: DataDir = None, as_json: Json = False) -> None:
     """List all environment variables with their defaults."""
-    documented = {"command line": list(COMMAND_LINE), **{name: service_settings(name) for name in SERVICES}}
+    documented = {
+        "command line": list(COMMAND_LINE),
+        "migrate": document(migrate.Stores, migrate.PREFIX),
+        **{name: service_settings(name) for name in SERVICES},
+    }
     listed = [
         {"service": service, "variable": doc.variable, "default": doc.default, "description": doc.description}
         for service, docs in documented.items()
