@@ -32,6 +32,7 @@ def guarded(program: Sequence[str], parent: int | None = None) -> list[str]:
     """The command line that runs `program` under this guard as a child of process `parent` (default: this one)."""
     return [
         sys.executable,
+        "-P",  # a folder `local` where the command was typed is none of ours
         "-m",
         "local.exec_guard",
         "--parent",

@@ -85,7 +85,7 @@ class Process:
         self.log = log
         self._loop = asyncio.get_running_loop()
         self._popen = subprocess.Popen(
-            guarded(list(spec.argv)),
+            guarded(spec.argv),
             env=dict(spec.env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -26,6 +26,9 @@ class RestartPolicy(NamedTuple):
     within: float = 60.0
 
 
+_POLICY = RestartPolicy()
+
+
 def say(message: str) -> None:
     """Tell the operator."""
     print(f"tallygate: {message}", file=sys.stderr, flush=True)
@@ -47,7 +50,7 @@ class Supervisor:
         self,
         logs: Path,
         verbose: bool = False,
-        policy: RestartPolicy = RestartPolicy(),
+        policy: RestartPolicy = _POLICY,
         on_change: Callable[[], None] = lambda: None,
         on_restart: Callable[[str], Awaitable[None]] = _nothing,
         inherit: Sequence[int] = (),
@@ -139,7 +142,8 @@ class Supervisor:
             raise StartFailed(str(error)) from error
         if problem is not None:
             raise StartFailed(
-                f"{spec.name} was not ready within {spec.ready_seconds:g} s: {problem}; its last lines:{_lines(process)}"
+                f"{spec.name} was not ready within {spec.ready_seconds:g} s: {problem}; "
+                f"its last lines:{_lines(process)}"
             )
         self._keepers[spec.name] = asyncio.create_task(self._keep(process), name=f"keep {spec.name}")
 
