@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from local import apache_kafka, clickhouse, tansu, valkey
+from local import apache_kafka, tansu, valkey
 from local.ports import HOST, free_ports, taken_ports
 from local.probes import http_ok, kafka_answers
-from local.process import ProcessSpec
+from local.process import Probe, ProcessSpec
 from metering.errors import TallygateError
 
 FIXED = {"ingest": 8080, "gate": 8081, "console": 8082, "clickhouse": 8123, "redis": 6379, "kafka": 9092}
@@ -89,19 +89,20 @@ class Layout:
 
     def engines(self) -> list[ProcessSpec]:
         """What has to run before anything else. Takes seconds where Apache Kafka is fetched; raises TallygateError."""
-        modules: dict[str, Any] = {"clickhouse": clickhouse, "redis": valkey}
+        engines: dict[str, tuple[list[str], Probe]] = {}
         if "kafka" in self._public:
-            modules = {"kafka": tansu if self.embedded_broker else apache_kafka, **modules}
+            broker = tansu if self.embedded_broker else apache_kafka
+            port = self._public["kafka"]
+            engines["kafka"] = broker.command(port, self._data / "kafka"), partial(broker.ready, port)
+        port = self._public["clickhouse"]
+        clickhouse = [*_python("local.clickhouse"), "--port", str(port), "--path", str(self._data / "clickhouse")]
+        engines["clickhouse"] = clickhouse, partial(http_ok, f"{_http(port)}/ping")
+        port = self._public["redis"]
+        engines["redis"] = valkey.command(port, self._data / "redis"), partial(valkey.ready, port)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TALLYGATE_")}
         return [
-            ProcessSpec(
-                name,
-                module.command(self._public[name], self._data / name),
-                environment,
-                partial(module.ready, self._public[name]),
-                stop_grace_s=_GRACE_SECONDS,
-            )
-            for name, module in modules.items()
+            ProcessSpec(name, argv, environment, ready, stop_grace_s=_GRACE_SECONDS)
+            for name, (argv, ready) in engines.items()
         ]
 
     def migration(self, bootstrap_key: str) -> ProcessSpec:
