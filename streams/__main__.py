@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 
 import faust
 import uvloop
@@ -26,6 +27,7 @@ def run(probe: Probe = no_probe) -> None:
             print(problem, file=sys.stderr)
         sys.exit(2)
     logs.configure("streams")
+    Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
     uvloop.install()
     worker = faust.Worker(
         build(settings, probe), loglevel=logging.WARNING, quiet=True, redirect_stdouts=False, override_logging=False

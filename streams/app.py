@@ -52,6 +52,9 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
         consumer_auto_offset_reset="earliest",
     )
 
+    # No agent reads a topic yet, and Faust's own consumer refuses to subscribe to nothing.
+    app.producer_only = True
+
     @app.service
     class Ops(OpsServer):
         def __init__(self, **kwargs: Any) -> None:

@@ -24,6 +24,7 @@ class Settings(Struct, frozen=True):
     dedupe_hours: Annotated[int, Meta(ge=6, le=24 * 35, description="dedupe window in hours")] = 24
     batch_records: Annotated[int, Meta(ge=1, le=10_000, description="records of a partition in one batch")] = 300
     batch_bytes: Annotated[int, Meta(ge=100_000, description="bytes of values in one batch")] = 4_000_000
+    session_ms: Annotated[int, Meta(ge=1000, description="a silent worker loses its partitions after this")] = 10_000
     check_seconds: Annotated[float, Meta(gt=0, description="how often an idle partition looks at its state")] = 1.0
 
     @property

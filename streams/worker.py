@@ -66,7 +66,8 @@ class LedgerWriter(Service):  # type: ignore[misc]
             auto_offset_reset="none",
             max_partition_fetch_bytes=4 * 1024 * 1024,
             fetch_max_wait_ms=100,
-            session_timeout_ms=10_000,
+            session_timeout_ms=settings.session_ms,
+            heartbeat_interval_ms=settings.session_ms // 5,
             rebalance_timeout_ms=60_000,
             max_poll_interval_ms=600_000,
         )

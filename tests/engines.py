@@ -1,0 +1,181 @@
+"""The real engines as processes of a test: started, frozen, killed, put back to a backup, and stopped at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from sqlalchemy import insert
+
+from local import tansu, valkey
+from streams.epochs import ensure_epoch
+from streams.ledger import connect, migrate
+from tenancy import migrations
+from tenancy.catalogs import Catalogs
+from tenancy.database import Database
+from tenancy.epochs import Epoch, Epochs
+from tenancy.tables import epochs
+from tests.support import eventually, free_port
+
+ROOT = Path(__file__).parent.parent
+APACHE = os.environ.get("TALLYGATE_TEST_KAFKA")
+
+
+class Program:
+    """One process that the test may freeze, wake, kill and start again."""
+
+    def __init__(self, name: str, argv: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
+        self.name = name
+        self._argv = list(argv)
+        self._log = log
+        self._env = {**os.environ, **(env or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it (again)."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._argv, stdout=log, stderr=log, env=self._env, cwd=ROOT)
+
+    def send(self, number: signal.Signals) -> None:
+        """SIGSTOP freezes it, SIGCONT wakes it."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def output(self) -> str:
+        """All it said."""
+        return self._log.read_text(errors="replace")
+
+
+class Engines:
+    """Broker, ClickHouse, Redis and SQL of one test, under `folder`."""
+
+    def __init__(self, folder: Path, kafka: str | None) -> None:
+        self.folder = folder
+        self.redis_port, self.clickhouse_port, kafka_port = free_port(), free_port(), free_port()
+        self.kafka = kafka or f"127.0.0.1:{kafka_port}"
+        self.sql = f"sqlite+aiosqlite:///{folder}/control.db"
+        self.broker = None if kafka else self._program("kafka", tansu.command(kafka_port, folder / "tansu"))
+        self.redis = self._program("redis", valkey.command(self.redis_port, folder / "redis"))
+        clickhouse = [sys.executable, "-m", "local.clickhouse", "--port", str(self.clickhouse_port)]
+        self.clickhouse = self._program("clickhouse", [*clickhouse, "--path", str(folder / "clickhouse")])
+        self._programs: list[Program] = [p for p in (self.broker, self.redis, self.clickhouse) if p]
+        self.database = Database(self.sql)
+        self.epoch = Epoch(0, 0, "open")
+
+    def _program(self, name: str, argv: Sequence[str], env: dict[str, str] | None = None) -> Program:
+        return Program(name, argv, self.folder / f"{name}.log", env)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process of ours needs to find them."""
+        return {
+            "TALLYGATE_KAFKA": self.kafka,
+            "TALLYGATE_CLICKHOUSE": f"http://127.0.0.1:{self.clickhouse_port}",
+            "TALLYGATE_REDIS": f"redis://127.0.0.1:{self.redis_port}/0",
+            "TALLYGATE_SQL": self.sql,
+            "TALLYGATE_DATA_DIR": str(self.folder),
+            **({} if APACHE else {"TALLYGATE_KAFKA_EMBEDDED": "1"}),
+        }
+
+    async def start(self, catalog: str, partitions: int) -> None:
+        """Start all, apply `catalog`, begin an epoch that no other test has used."""
+        for program in self._programs:
+            program.start()
+        await asyncio.to_thread(migrations.upgrade, self.sql)
+        await self.database.open()
+        await Catalogs(self.database).apply(catalog, 0)
+        await eventually(lambda: self.ping("clickhouse"), timeout=30)
+        client = await connect(self.environment["TALLYGATE_CLICKHOUSE"])
+        await migrate(client)
+        await client.close()
+        await eventually(self._begin(partitions), timeout=30)
+
+    def _begin(self, partitions: int) -> Any:
+        async def begin() -> bool:
+            used = await _used_epochs(self.kafka)
+            if used and await Epochs(self.database).current() is None:
+                async with self.database.transaction() as connection:
+                    await connection.execute(
+                        insert(epochs).values(epoch=max(used), partitions=1, status="closed", created=0)
+                    )
+                self.epoch = await ensure_epoch(self.kafka, Epochs(self.database), partitions, new=True)
+            else:
+                self.epoch = await ensure_epoch(self.kafka, Epochs(self.database), partitions)
+            return True
+
+        return begin
+
+    async def ping(self, name: str) -> bool:
+        """Whether ClickHouse answers."""
+        assert name == "clickhouse"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.clickhouse_port}/ping") as answer,
+        ):
+            return answer.status == 200
+
+    def worker(self, name: str, module: Sequence[str] = ("-m", "streams"), **env: str) -> Worker:
+        """A real streams worker, not yet started."""
+        port = free_port()
+        settings = {"TALLYGATE_STREAMS_OPS_PORT": str(port), "TALLYGATE_STREAMS_SESSION_MS": "2000", **env}
+        worker = Worker(name, [sys.executable, *module], self.folder / f"{name}.log", {**self.environment, **settings})
+        worker.port = port
+        self._programs.append(worker)
+        return worker
+
+    def backup(self, program: Program, folder: str) -> None:
+        """Copy a killed engine's data."""
+        shutil.rmtree(self.folder / f"{folder}.backup", ignore_errors=True)
+        shutil.copytree(self.folder / folder, self.folder / f"{folder}.backup")
+
+    def put_back(self, folder: str) -> None:
+        """Replace a killed engine's data by its backup."""
+        shutil.rmtree(self.folder / folder)
+        shutil.copytree(self.folder / f"{folder}.backup", self.folder / folder)
+
+    async def stop(self) -> None:
+        """Leave nothing running."""
+        await self.database.close()
+        for program in reversed(self._programs):
+            program.kill()
+
+
+class Worker(Program):
+    """A streams worker with its readiness."""
+
+    port = 0
+
+    async def failures(self) -> dict[str, str]:
+        """What readiness complains of; empty when ready."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.port}/readyz") as answer,
+        ):
+            failures: dict[str, str] = (await answer.json())["failures"]
+            return failures
+
+
+async def _used_epochs(kafka: str) -> list[int]:
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        names = await admin.list_topics()
+    finally:
+        await admin.close()
+    return [int(name.rsplit(".", 1)[1]) for name in names if name.startswith("usage.events.")]
