@@ -246,10 +246,12 @@ class _Reader:
         if "aggregation" not in m:
             self.wrong(f"{path}.aggregation", f"required: one of {', '.join(aggregation.NAMES)}")
         value = None
-        if name in _VALUELESS:
+        if m.get("aggregation") not in aggregation.NAMES:
+            pass  # whether a value is needed is not known
+        elif name in _VALUELESS:
             if m.get("value") is not None:
                 self.wrong(f"{path}.value", f"{name} takes no value")
-        elif "aggregation" in m:
+        else:
             value = self.path(f"{path}.value", m.get("value"))
         scale = m.get("scale", 0)
         if type(scale) is not int or not 0 <= scale <= quantity.SCALE:
