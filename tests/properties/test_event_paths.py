@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metering import event
 from metering.errors import InvalidEvent
 from metering.event import WRITER_LIMITS, Limits, UsageEvent
-from tests.properties.documents import Member, event_texts, usual_members
+from tests.properties.documents import TIMES, Member, event_texts, usual_members
 
 LIMITS = st.sampled_from(
     [Limits(), WRITER_LIMITS, Limits(attribute_bytes=64, data_bytes=64, nesting=2), Limits(data_bytes=8, nesting=3)]
@@ -59,6 +59,14 @@ def test_compacting_changes_white_space_and_nothing_else(text: str) -> None:
     assert as_written(raw) == as_written(text)
     assert b"\n" not in raw
     assert event.compact(raw) == raw
+
+
+@given(TIMES | st.text("0123456789-:.TZtz+W ", min_size=20, max_size=24))
+@example("2026-11-23T10:00:00z")
+@example("2026-11-23T10:00:60Z")
+@example("2026-11-23T24:00:00.000Z")
+def test_a_time_read_by_its_minute_is_the_time(text: str) -> None:
+    assert event._instant(text) == event._careful_instant(text)
 
 
 @given(usual_members())
