@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import structlog
@@ -10,10 +11,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.errors import KafkaError
 from mode import Service
 from redis.asyncio import Redis
-from tenancy.catalogs import CatalogView
-from tenancy.database import Database
-from tenancy.epochs import Epochs
-from tenancy.subscriptions import SubscriptionView
 
 from metering import topics
 from metering.clock import SystemClock
@@ -27,11 +24,16 @@ from streams.log import PartitionLog
 from streams.settings import Settings
 from streams.state import PartitionState
 from streams.writer import PartitionWriter, Probe, no_probe
+from tenancy.catalogs import CatalogView
+from tenancy.database import Database
+from tenancy.epochs import Epochs
+from tenancy.subscriptions import SubscriptionView
 
 _log = structlog.get_logger(__name__)
 
 GROUP = "tallygate-streams"
 _POLL_SECONDS = 1.0
+_STUCK_SECONDS = 5.0
 _EPOCHS_READ = 2  # the current one, and the one before for what stale gateways append to it
 
 
@@ -45,6 +47,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
         self._writers: dict[TopicPartition, tuple[PartitionWriter, asyncio.Task[None]]] = {}
         self._partitions: dict[str, tuple[int, int]] = {}
         self._trouble: str | None = "starting"
+        self._kept_up = time.monotonic()
         health.add("writer", self._failure)
 
     async def on_start(self) -> None:
@@ -74,6 +77,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
         await self._patiently(self._consumer.start)
         await self._follow_epochs()
         self._trouble = None
+        self._kept_up = time.monotonic()
 
     async def on_stop(self) -> None:
         """Finish the batches in flight, then let go."""
@@ -94,6 +98,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
                 changed = await self._control.refresh()
                 await self._follow_epochs()
                 self._trouble = None
+                self._kept_up = time.monotonic()
             except Unavailable as away:
                 self._trouble = str(away)
                 continue
@@ -175,6 +180,9 @@ class LedgerWriter(Service):  # type: ignore[misc]
     def _failure(self) -> str | None:
         if self._trouble:
             return self._trouble
+        silent = time.monotonic() - self._kept_up
+        if silent > _STUCK_SECONDS:
+            return f"Kafka or SQL has not answered for {silent:.0f} s"
         failures = {
             f"{tp.topic}/{tp.partition}": failure
             for tp, (writer, _) in self._writers.items()

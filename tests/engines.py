@@ -140,12 +140,12 @@ class Engines:
     def backup(self, program: Program, folder: str) -> None:
         """Copy a killed engine's data."""
         shutil.rmtree(self.folder / f"{folder}.backup", ignore_errors=True)
-        shutil.copytree(self.folder / folder, self.folder / f"{folder}.backup")
+        shutil.copytree(self.folder / folder, self.folder / f"{folder}.backup", symlinks=True)
 
     def put_back(self, folder: str) -> None:
         """Replace a killed engine's data by its backup."""
         shutil.rmtree(self.folder / folder)
-        shutil.copytree(self.folder / f"{folder}.backup", self.folder / folder)
+        shutil.copytree(self.folder / f"{folder}.backup", self.folder / folder, symlinks=True)
 
     async def stop(self) -> None:
         """Leave nothing running."""
