@@ -137,6 +137,7 @@ def _properties(port: int, controller_port: int, log_dir: Path) -> str:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
+        "group.min.session.timeout.ms": 1000,
         "auto.create.topics.enable": "false",
         "log.message.timestamp.type": "LogAppendTime",
     }
