@@ -154,15 +154,16 @@ def main() -> int:
     run.add_argument("--data", type=Path, required=True, help="where the broker's log is kept")
     options = parser.parse_args()
     try:
-        if options.verb == "fetch":
-            print(fetch())
-            return 0
-        program = command(options.port, options.data)
+        jars = fetch()
+        program = command(options.port, options.data) if options.verb == "run" else None
     except TallygateError as error:
         print(error, file=sys.stderr)
         return 3
+    if program is None:
+        print(jars)
+        return 0
     print(f"Apache Kafka {VERSION} on {HOST}:{options.port}, data in {options.data} (Ctrl-C stops it)", flush=True)
-    os.execvp(program[0], program)  # noqa: S606 (no shell is wanted)
+    return os.execvp(program[0], program)  # noqa: S606 (no shell is wanted)
 
 
 if __name__ == "__main__":
