@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from metering.errors import TallygateError
+
 STATE_FILE = "tallygate.json"
 _LOCK_FILE = "lock"
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
@@ -19,7 +21,7 @@ _ALPHANUMERIC = string.ascii_letters + string.digits
 _PATIENCE_SECONDS = 2.0
 
 
-class AlreadyRunning(Exception):
+class AlreadyRunning(TallygateError):
     """Another system works on this data directory."""
 
     def __init__(self, data_dir: Path) -> None:
@@ -29,29 +31,31 @@ class AlreadyRunning(Exception):
         )
 
 
+class Unreadable(TallygateError):
+    """The state file is there, but nothing that a system wrote."""
+
+
 class Instance:
     """The only system on `data_dir`. Its processes inherit `lock`, so that none of them can meet a successor."""
 
     def __init__(self, data_dir: Path, lock: int) -> None:
         self._path = data_dir / STATE_FILE
         self.lock = lock
-        self.state = self._read()
+        self.state: dict[str, Any] = {}
 
     @classmethod
     async def take(cls, data_dir: Path) -> Instance:
-        """Raises AlreadyRunning; waits for processes of a killed system, which are just ending."""
+        """Waits for processes of a killed system, which are just ending. Raises AlreadyRunning, Unreadable, OSError."""
         os.makedirs(data_dir, mode=0o700, exist_ok=True)
         lock = os.open(data_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return cls(data_dir, lock)
-            except BlockingIOError:
-                if asyncio.get_running_loop().time() >= deadline:
-                    os.close(lock)
-                    raise AlreadyRunning(data_dir) from None
-                await asyncio.sleep(0.05)
+        try:
+            await _hold(lock, data_dir)
+            instance = cls(data_dir, lock)
+            instance.state = instance._read()
+            return instance
+        except BaseException:
+            os.close(lock)
+            raise
 
     def release(self) -> None:
         """Let another system have the directory."""
@@ -80,7 +84,21 @@ class Instance:
             state: dict[str, Any] = msgspec.json.decode(self._path.read_bytes(), type=dict[str, Any])
         except FileNotFoundError:
             return {}
+        except msgspec.MsgspecError as error:
+            raise Unreadable(f"{self._path} was changed by hand: move it away, and a new admin key is made") from error
         return state
+
+
+async def _hold(lock: int, data_dir: Path) -> None:
+    deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise AlreadyRunning(data_dir) from None
+        await asyncio.sleep(0.05)
 
 
 def new_key() -> str:

@@ -61,7 +61,8 @@ class ProcessLog:
         self._tail.extend(lines)
         if self._echo:
             text = "".join(f"{self._prefix}{line.decode(errors='replace')}\n" for line in lines)
-            print(text, end="", file=sys.stderr, flush=True)
+            with suppress(OSError):  # nobody reads stderr any more
+                print(text, end="", file=sys.stderr, flush=True)
 
     def tail(self) -> list[str]:
         """The last lines."""
@@ -139,7 +140,10 @@ class Process:
             if self.ended.done():
                 raise ProcessDied(self)
             try:
-                if await asyncio.wait_for(self.spec.ready(), _PROBE_SECONDS) and not self.ended.done():
+                # Not wait_for: before Python 3.12 it can swallow the cancellation of who waits here.
+                async with asyncio.timeout(_PROBE_SECONDS):
+                    ready = await self.spec.ready()
+                if ready and not self.ended.done():
                     return None
             except TimeoutError:
                 reason = "it does not answer"

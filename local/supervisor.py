@@ -7,6 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,8 @@ _POLICY = RestartPolicy()
 
 def say(message: str) -> None:
     """Tell the operator."""
-    print(f"tallygate: {message}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody reads stderr any more: no reason to stop anything
+        print(f"tallygate: {message}", file=sys.stderr, flush=True)
 
 
 async def _nothing(name: str) -> None:
@@ -120,7 +122,9 @@ class Supervisor:
             self.kill()
 
     def kill(self) -> None:
-        """SIGKILL to everything that still runs, at once."""
+        """SIGKILL to everything that still runs, at once; nothing is started again."""
+        for keeper in self._keepers.values():
+            keeper.cancel()
         for process in (*self._processes.values(), *self._one_shots):
             process.kill()
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from local.instance import AlreadyRunning, Instance
+from local.drain import drained
+from local.instance import AlreadyRunning, Instance, Unreadable
 from local.layout import CannotStart, Layout
 from local.layout import SystemOptions as SystemOptions
 from local.supervisor import StartFailed, Supervisor, say
@@ -16,6 +17,9 @@ from metering.errors import TallygateError
 
 OK, FAILED, WRONG_USE = 0, 1, 2
 _MIGRATE_ATTEMPTS = 3
+_DRAIN_SECONDS = 15.0
+
+_IN_MEMORY = "the embedded broker keeps its log in memory only: a new epoch begins"
 
 OnReady = Callable[[dict[str, Any]], None]
 
@@ -23,20 +27,20 @@ OnReady = Callable[[dict[str, Any]], None]
 async def run_system(options: SystemOptions, on_ready: OnReady, stop: asyncio.Event | None = None) -> int:
     """Start everything, call `on_ready` with what `tallygate.json` says, run until `stop`, stop everything in order.
 
-    Without `stop`, SIGINT and SIGTERM are that; a second one kills what still runs. Cancelling stops it in order too.
-    Answers 0; 1 when it could not start or a process kept dying; 2 when the directory or a port is in use. The reason
-    is on stderr. Has to run in the main thread.
+    Without `stop`, SIGINT, SIGTERM and SIGHUP are that; a second one kills what still runs. Cancelling stops it in
+    order too. Answers 0; 1 when it could not start or a process kept dying; 2 when the directory or a port is in use.
+    The reason is on stderr. Has to run in the main thread.
     """
     try:
         instance = await Instance.take(options.data_dir.resolve())
-    except AlreadyRunning as error:
+    except (AlreadyRunning, Unreadable, OSError) as error:
         say(str(error))
         return WRONG_USE
     try:
         system = System(options, instance, await Layout.choose(options))
         if stop is not None:
             return await system.run(on_ready, stop)
-        with _signals(stopping := asyncio.Event(), system.supervisor.kill):
+        with _signals(stopping := asyncio.Event(), system.kill):
             return await system.run(on_ready, stopping)
     except CannotStart as error:
         say(str(error))
@@ -61,12 +65,12 @@ def _signals(stop: asyncio.Event, kill: Callable[[], None]) -> Iterator[None]:
             say("stopping (once more: kill)")
             stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stopping)
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 
@@ -77,7 +81,8 @@ class System:
         self._instance = instance
         self._layout = layout
         self._key = instance.admin_key()
-        self._started_before = "processes" in instance.state
+        self._drain: asyncio.Task[None] | None = None
+        instance.update(ready=False)
         self.supervisor = Supervisor(
             options.data_dir.resolve() / "logs",
             verbose=options.verbose,
@@ -108,28 +113,50 @@ class System:
             if given_up.done():
                 say(f"giving up: {given_up.result()}")
                 code = FAILED
-            self._instance.update(ready=False)
-            await self.supervisor.stop()
+            await self._stop()
         return code
 
     async def _start(self) -> None:
         await self.supervisor.start(*await asyncio.to_thread(self._layout.engines))
-        if self._layout.embedded_broker and self._started_before:
-            say(
-                "the embedded broker keeps its log in memory: a new epoch begins. If the last run did not end in "
-                "order, usage that was acknowledged but not yet written to the ledger is lost"
-            )
+        if self._instance.state.get("undrained"):
+            say(f"{_IN_MEMORY}; usage that the last run acknowledged but did not write to the ledger is lost")
+        elif self._layout.embedded_broker and "undrained" in self._instance.state:
+            say(_IN_MEMORY)
         await self.supervisor.run_once(self._layout.migration(self._key))
         await self.supervisor.start(*self._layout.services())
-        self._instance.update(ready=True, **self._layout.addresses())
+        # "undrained": should this run end without a drain, the memory of its broker held what is nowhere else.
+        self._instance.update(ready=True, undrained=self._layout.embedded_broker, **self._layout.addresses())
+
+    async def _stop(self) -> None:
+        undrained = self._instance.state["ready"] and self._layout.embedded_broker
+        self._instance.update(ready=False)
+        try:
+            if undrained and not self.supervisor.given_up.done():
+                self._drain = asyncio.create_task(self._write_what_was_acknowledged())
+                await asyncio.wait({self._drain})
+        finally:
+            await self.supervisor.stop()
+            self._instance.update(processes={})
+
+    async def _write_what_was_acknowledged(self) -> None:
+        """Before the embedded broker ends, what it acknowledged has to be in the ledger."""
+        pids, ops = self.supervisor.pids, self._layout.addresses()["ops"]
+        await asyncio.gather(*(self.supervisor.stop_one(name) for name in pids if name.startswith("ingest-")))
+        if await drained([url for name, url in ops.items() if name.startswith("streams-")], _DRAIN_SECONDS):
+            self._instance.update(undrained=False)
+        else:
+            say(f"the ledger did not take everything within {_DRAIN_SECONDS:g} s")
+
+    def kill(self) -> None:
+        """End everything at once."""
+        if self._drain is not None:
+            self._drain.cancel()
+        self.supervisor.kill()
 
     async def _restarted(self, name: str) -> None:
         if name != "kafka" or not self._layout.embedded_broker:
             return
-        say(
-            "the embedded broker lost its log, which lives in memory: usage that was acknowledged but not yet written "
-            "to the ledger is lost; what the ledger has is safe. A new epoch begins"
-        )
+        say(f"{_IN_MEMORY}; usage that was acknowledged but not yet written to the ledger is lost")
         for attempt in range(1, _MIGRATE_ATTEMPTS + 1):
             try:
                 await self.supervisor.run_once(self._layout.migration(self._key))
