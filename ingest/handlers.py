@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import msgspec
 from aiohttp import web
-from tenancy.keys import Principal
 
 from ingest import auth, decode, metrics
 from ingest.admission import Admission, Hold, Rate
@@ -18,6 +17,7 @@ from ingest.verdict import EventError, Rules, Verdict, judge, merge
 from metering.clock import DAY_MS, Clock
 from metering.meter import CompiledCatalog
 from service.problems import Problem
+from tenancy.keys import Principal
 
 SETTINGS = web.AppKey("settings", Settings)
 CLOCK = web.AppKey("clock", Clock)
@@ -74,8 +74,11 @@ async def post_events(request: web.Request) -> web.Response:
 
 async def _body(request: web.Request, settings: Settings, hold: Hold) -> bytes:
     try:
-        async with asyncio.timeout(settings.body_seconds):
+        if request.content.is_eof():  # small bodies come with their headers
             body = await request.read()
+        else:
+            async with asyncio.timeout(settings.body_seconds):
+                body = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(settings) from None
     except (ConnectionError, web.RequestPayloadError):

@@ -122,7 +122,7 @@ class Publisher:
                 bootstrap_servers=self._bootstrap,
                 acks="all",
                 enable_idempotence=self._idempotent,
-                compression_type="lz4",
+                compression_type="zstd",  # aiokafka runs lz4 at level 9: twice the time for frames half as large again
                 max_batch_size=_BATCH_BYTES,
                 max_request_size=_MAX_REQUEST_BYTES,
                 request_timeout_ms=_REQUEST_TIMEOUT_MS,
