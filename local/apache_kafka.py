@@ -137,6 +137,9 @@ def _properties(port: int, controller_port: int, log_dir: Path) -> str:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
+        # A killed broker is let in again once its old session has expired: 6 s to come back instead of 13.
+        "broker.session.timeout.ms": 4000,
+        "broker.heartbeat.interval.ms": 500,
         "group.min.session.timeout.ms": 1000,
         "auto.create.topics.enable": "false",
         "log.message.timestamp.type": "LogAppendTime",
