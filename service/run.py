@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 
 import structlog
@@ -39,6 +40,7 @@ def serve(
     """Run until SIGTERM or SIGINT, then stop accepting and wait up to `drain_seconds` for requests under way.
 
     Several processes may share `port` (SO_REUSEPORT); `ops_port` is this process's own, for probes and metrics.
+    `unix_socket` is a path; its file gets mode 0660.
     Without `auto_decompress` handlers see bodies as they were sent, and bound what comes out of them themselves.
     """
     logs.configure(service)
@@ -69,7 +71,11 @@ async def _serve(
         if ops_port is not None:
             await web.TCPSite(ops_runner, host, ops_port).start()
         if unix_socket is not None:
-            await web.UnixSite(runner, unix_socket).start()
+            mask = os.umask(0o117)  # before it exists, so that nobody slips in
+            try:
+                await web.UnixSite(runner, unix_socket).start()
+            finally:
+                os.umask(mask)
         gc.collect()
         gc.freeze()  # else each full collection walks all imported code again: 75 ms in which nothing is answered
         _log.info("listening", host=host, port=port, ops_port=ops_port)
