@@ -39,10 +39,7 @@ class _EventRows:
         self.quantities = MapColumn("quantities", "Decimal(38, 9)")
         self.uniques = MapColumn("uniques", "String")
         self.dimensions = MapColumn("dimensions", "String")
-        self.epoch = Column("epoch", "UInt16")
         self.partition = Column("partition", "UInt16")
-        self.offset = Column("offset", "UInt64")
-        self.line = Column("line", "UInt16")
         self.version = Column("version", "UInt64")
 
     def add(self, frame: Frame, entries: Sequence[Entry], epoch: int, partition: int) -> None:
@@ -70,13 +67,9 @@ class _EventRows:
                 if pairs:
                     column.keys += map(_common, pairs)
                     column.values += map(_common, pairs.values())
-        self.epoch.values += repeat(epoch, count)
         self.partition.values += repeat(partition, count)
-        self.offset.values += repeat(frame.offset, count)
-        lines = [entry.line for entry in entries]
-        self.line.values += lines
         first = version_of(epoch, frame.offset, 0)
-        self.version.values += [first - line for line in lines]
+        self.version.values += [first - entry.line for entry in entries]
 
     def block(self) -> bytes:
         """The Native block."""

@@ -1,27 +1,30 @@
 -- The ledger. Repeats collapse by key: decisions are a function of the log, so a crash can only write the same rows again.
 
+-- Plain strings, not LowCardinality: rows are sorted by tenant, so ZSTD finds the repeats by itself, and inserts cost a
+-- third less.
 CREATE TABLE IF NOT EXISTS usage_events
 (
-    tenant          LowCardinality(String),
+    tenant          String CODEC(ZSTD(1)),
     time            DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
-    source          LowCardinality(String),
-    id              String CODEC(ZSTD(3)),
-    type            LowCardinality(String),
-    subject         String CODEC(ZSTD(3)),
-    event           String CODEC(ZSTD(3)),
+    source          String CODEC(ZSTD(1)),
+    id              String CODEC(ZSTD(1)),
+    type            String CODEC(ZSTD(1)),
+    subject         String CODEC(ZSTD(1)),
+    event           String CODEC(ZSTD(1)),
     received        DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
     clock           DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
     catalog_version UInt32 CODEC(ZSTD(1)),
-    quantities      Map(LowCardinality(String), Decimal(38, 9)) CODEC(ZSTD(3)),
-    uniques         Map(LowCardinality(String), String) CODEC(ZSTD(3)),
-    dimensions      Map(LowCardinality(String), LowCardinality(String)) CODEC(ZSTD(3)),
-    epoch           UInt16 CODEC(ZSTD(1)),
-    partition       UInt16 CODEC(ZSTD(1)),
-    offset          UInt64 CODEC(Delta, ZSTD(1)),
-    line            UInt16 CODEC(Delta, ZSTD(1)),
+    quantities      Map(String, Decimal(38, 9)) CODEC(ZSTD(1)),
+    uniques         Map(String, String) CODEC(ZSTD(1)),
+    dimensions      Map(String, String) CODEC(ZSTD(1)),
     voided          UInt8 CODEC(ZSTD(1)),
-    -- Greater is earlier (metering/position.py): of two rows with one key the earliest position stays.
-    version         UInt64 CODEC(Delta, ZSTD(1))
+    partition       UInt16 CODEC(ZSTD(1)),
+    -- The position, inverted: greater is earlier, so of two rows with one key the earliest position stays
+    -- (metering/position.py: 14 bits epoch, 36 bits offset, 14 bits line).
+    version         UInt64 CODEC(ZSTD(1)),
+    epoch           UInt16 ALIAS toUInt16(bitShiftRight(bitNot(version), 50)),
+    offset          UInt64 ALIAS bitAnd(bitShiftRight(bitNot(version), 14), 68719476735),
+    line            UInt16 ALIAS toUInt16(bitAnd(bitNot(version), 16383))
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(time)
