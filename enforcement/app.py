@@ -1,0 +1,86 @@
+"""Composition root of the gate: what a process is made of, how long each part lives, when it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from importlib.resources import files
+
+import msgspec
+import yaml
+from aiohttp import web
+
+from enforcement import handlers, metrics
+from enforcement.gate import Gate
+from enforcement.redis_state import RedisState, connect
+from enforcement.remembered import RememberedPlans
+from enforcement.settings import Settings
+from metering.clock import Clock
+from service.auth import KEY_RING
+from service.health import Health
+from service.problems import Handler, problem_middleware
+from service.run import HEALTH, new_app
+from tenancy.database import Database
+from tenancy.keys import KeyRing
+
+DATABASE = web.AppKey("database", Database)
+CLOCK = web.AppKey("clock", Clock)
+
+
+def build(settings: Settings, clock: Clock) -> web.Application:
+    """The application of one process. It connects when it starts, and starts whether or not others are there."""
+    database = Database(settings.sql)
+    app = new_app(Health(), [_measured, problem_middleware])
+    app[DATABASE] = database
+    app[CLOCK] = clock
+    app[KEY_RING] = KeyRing(database, clock)
+    app[handlers.SETTINGS] = settings
+    app.cleanup_ctx.extend([_database, _gate])
+    app.router.add_post("/v1/check", handlers.post_check)
+    app.router.add_get("/v1/check", handlers.forward_auth)
+    app.router.add_post("/v1/check/batch", handlers.post_batch)
+    app.router.add_get("/v1/entitlements/{tenant}", handlers.get_entitlements)
+    app.router.add_get("/openapi.json", _openapi())
+    return app
+
+
+async def _database(app: web.Application) -> AsyncIterator[None]:
+    await app[DATABASE].open()
+    yield
+    await app[DATABASE].close()
+
+
+async def _gate(app: web.Application) -> AsyncIterator[None]:
+    settings = app[handlers.SETTINGS]
+    redis = connect(settings.redis, settings.redis_connections, settings.redis_seconds)
+    plans = RememberedPlans(settings.remembered_tenants)
+    state = RedisState(redis, plans, app[CLOCK], settings.redis_seconds)
+    app[handlers.GATE] = Gate(state)
+    app[HEALTH].add("counters", state.trouble)
+    watching = asyncio.create_task(state.watch())
+    yield
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+    await redis.aclose()
+
+
+@web.middleware
+async def _measured(request: web.Request, handler: Handler) -> web.StreamResponse:
+    began = time.perf_counter()
+    response = await handler(request)
+    resource = request.match_info.route.resource
+    if resource is not None and resource.canonical.startswith("/v1/"):
+        metrics.REQUEST_SECONDS.labels(resource.canonical).observe(time.perf_counter() - began)
+    return response
+
+
+def _openapi() -> Handler:
+    document = msgspec.json.encode(yaml.safe_load(files("enforcement").joinpath("openapi.yaml").read_bytes()))
+
+    async def openapi(request: web.Request) -> web.Response:
+        return web.Response(body=document, content_type="application/json")
+
+    return openapi

@@ -1,0 +1,89 @@
+"""What callers may ask, strictly: a misspelt member is refused, not ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from enforcement.gate import Check
+from metering import quantity
+from metering.quantity import InvalidQuantity
+from service.problems import Problem
+
+NOBODY = ""
+"""No tenant has this name. Whoever may not know of a tenant asks for this one: the answers can't differ."""
+
+
+class CheckRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`amount`: a number or decimal string; a tenant's own key may leave `tenant` out; limits know no `subject`."""
+
+    feature: str
+    tenant: str | None = None
+    amount: Any = 1
+    subject: str | None = None
+
+
+class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Checks of one or several tenants."""
+
+    checks: list[CheckRequest]
+
+
+_one = msgspec.json.Decoder(CheckRequest, float_hook=Decimal).decode
+_batch = msgspec.json.Decoder(BatchRequest, float_hook=Decimal).decode
+
+
+def check_of(body: bytes, own: str | None) -> Check:
+    """A check from JSON, asked by a key of tenant `own` (None: of the platform). Raises Problem, InvalidQuantity."""
+    return _checked(_decoded(_one, body), own)
+
+
+def batch_of(body: bytes, own: str | None, most: int) -> list[Check]:
+    """A batch from JSON. Raises Problem, listing every wrong check."""
+    requests: list[CheckRequest] = _decoded(_batch, body).checks
+    if len(requests) > most:
+        raise Problem(413, "too-many-checks", f"a batch may have {most} checks")
+    checks, errors = [], []
+    for index, request in enumerate(requests):
+        try:
+            checks.append(_checked(request, own))
+        except (InvalidQuantity, Problem) as error:
+            errors.append({"index": index, "id": None, "code": error.code, "detail": error.detail})
+    if errors:
+        raise Problem(422, "invalid-checks", f"{len(errors)} of {len(requests)} checks are wrong", errors=errors)
+    return checks
+
+
+def query_of(query: Mapping[str, str], own: str | None) -> Check:
+    """A check from a query string. Raises Problem, InvalidQuantity."""
+    unknown = sorted(set(query) - set(CheckRequest.__struct_fields__))
+    if unknown:
+        raise Problem(422, "invalid-request", f"unknown parameter {unknown[0]!r}")
+    if "feature" not in query:
+        raise Problem(422, "invalid-request", "the parameter `feature` is required")
+    return _checked(CheckRequest(query["feature"], query.get("tenant"), query.get("amount", 1)), own)
+
+
+def visible(tenant: str, own: str | None) -> str:
+    """The tenant to look for: another tenant's name and one that does not exist are the same to a tenant's key."""
+    return tenant if own is None or tenant == own else NOBODY
+
+
+def _decoded(decode: Any, body: bytes) -> Any:
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        raise Problem(422, "invalid-request", str(error)) from None
+    except (msgspec.DecodeError, ArithmeticError, RecursionError, UnicodeDecodeError) as error:
+        raise Problem(400, "invalid-json", str(error)) from None
+
+
+def _checked(request: CheckRequest, own: str | None) -> Check:
+    tenant = request.tenant if request.tenant is not None else own
+    if tenant is None:
+        raise Problem(422, "invalid-request", "a key of the platform has to name the `tenant`")
+    amount = quantity.parse(request.amount, quantity.SCALE, signed=False)
+    return Check(visible(tenant, own), request.feature, amount)

@@ -1,0 +1,32 @@
+"""What an operator can set for the gate: `TALLYGATE_GATE_<FIELD>`, and the addresses that all services share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "TALLYGATE_GATE"
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """One gate process."""
+
+    redis: Annotated[str, Meta(description="where counters and plans are read, redis://…", min_length=1)]
+    sql: Annotated[str, Meta(description="SQLAlchemy async URL of the keys", min_length=1)]
+    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(description="public port, shared by several gates", ge=1, le=65535)] = 8081
+    ops_port: Annotated[int | None, Meta(description="this process's own port for probes and metrics")] = None
+    socket: Annotated[str | None, Meta(description="also a Unix socket, mode 0660: who may open it needs no key")] = (
+        None
+    )
+    redis_seconds: Annotated[
+        float, Meta(description="longest wait for Redis before the feature's policy decides", gt=0)
+    ] = 0.05
+    redis_connections: Annotated[int, Meta(description="connections to Redis", ge=1)] = 64
+    remembered_tenants: Annotated[int, Meta(description="plans kept for when Redis does not answer", ge=10_000)] = (
+        20_000
+    )
+    batch_checks: Annotated[int, Meta(description="checks of one batch", ge=1, le=10_000)] = 1000
+    drain_seconds: Annotated[float, Meta(description="time for requests under way when stopping", ge=0)] = 10.0

@@ -1,0 +1,212 @@
+"""A gate on a real Valkey and SQLite, with a stand-in for what the writer and tenancy put into Redis."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+from redis.asyncio import Redis
+
+from enforcement.app import build
+from enforcement.settings import Settings
+from local import valkey
+from metering import keys
+from metering.catalog import parse_catalog
+from metering.clock import parse_iso
+from metering.entitlement import TenantSnapshot, TenantStatus, compile_snapshot, encode
+from metering.partition import partition_of
+from metering.period import BillingTerm, period_of
+from tenancy import migrations
+from tenancy.database import Database
+from tenancy.keys import create_key
+from tests.support import SetClock, eventually, free_port
+
+CATALOG = parse_catalog("""
+meters:
+  seconds: {event: call, aggregation: sum, value: $.seconds, scale: 3}
+  languages: {event: call, aggregation: unique, value: $.language}
+  peak: {event: call, aggregation: max, value: $.concurrent}
+  wait: {event: call, aggregation: avg, value: $.wait, scale: 1}
+  seats: {event: seats, aggregation: latest, value: $.seats}
+  calls: {event: call, aggregation: count}
+features:
+  voice: {meter: seconds}
+  languages: {meter: languages}
+  peak: {meter: peak}
+  wait: {meter: wait}
+  seats: {meter: seats}
+  calls: {meter: calls}
+  cloning: {}
+  white-label: {}
+  upload: {static: true}
+plans:
+  starter:
+    entitlements:
+      voice: {limit: 36000, period: billing, on_exceed: block, on_unknown: closed}
+      languages: {limit: 2, period: month, on_exceed: warn, on_unknown: open}
+      peak: {limit: 10, period: month}
+      wait: {limit: 2.5, period: day}
+      seats: {limit: 5, period: lifetime}
+      calls: {period: hour}
+      cloning: true
+      upload: {value: 20}
+""")
+TERMS = (BillingTerm(0, parse_iso("2026-01-31T00:00:00Z"), "Europe/Berlin"),)
+NOW = parse_iso("2026-11-23T10:00:00Z")
+EPOCH, PARTITIONS = 3, 4
+
+
+class Valkey:
+    """A server that a test may freeze, kill and flush."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._argv = valkey.command(self.port, folder)
+        self.start()
+
+    def start(self) -> None:
+        """Start it (again)."""
+        self._process = subprocess.Popen(self._argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def freeze(self) -> None:
+        """It keeps its connections and answers nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """It goes on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    running = Valkey(tmp_path_factory.mktemp("valkey"))
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+async def redis(server: Valkey) -> AsyncIterator[Redis]:
+    client = Redis.from_url(server.url, protocol=3)
+    await eventually(client.ping, what="Valkey")
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+class State:
+    """Writes what the writer and tenancy write."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def whole(self) -> None:
+        """An epoch, every partition applied, tenant `grand` on the plan."""
+        await self._redis.set(keys.EPOCH, f"{EPOCH}:{PARTITIONS}")
+        for partition in range(PARTITIONS):
+            await self.applied(partition)
+        await self.tenant("grand")
+        await self._redis.set(keys.SNAPSHOTS, "1")
+
+    async def applied(self, partition: int) -> None:
+        """The partition's state is complete."""
+        values = ["offset", "7", "checksum", "1", "clock", str(NOW)]
+        await self._redis.hset(keys.applied(EPOCH, partition), items=values)
+
+    async def rebuilding(self, tenant: str) -> None:
+        """The tenant's partition is being rebuilt."""
+        await self._redis.delete(keys.applied(EPOCH, partition_of(tenant, PARTITIONS)))
+
+    async def tenant(self, name: str, plan: str | None = "starter", status: TenantStatus = "active") -> TenantSnapshot:
+        """A published tenant."""
+        snapshot = compile_snapshot(name, status, plan, TERMS, CATALOG, 1)
+        await self._redis.set(keys.snapshot(name), encode(snapshot))
+        return snapshot
+
+    async def counter(self, tenant: str, feature: str, text: str, at: int = NOW) -> None:
+        """A counter's text, in the period of `at`."""
+        right = CATALOG.plans["starter"].entitlements[feature]
+        meter = CATALOG.features[feature].meter
+        assert right.period is not None and meter is not None
+        field = keys.counter_field(meter, right.period, period_of(right.period, at, TERMS).start)
+        await self._redis.hset(keys.counters(EPOCH, partition_of(tenant, PARTITIONS), tenant), field, text)
+
+
+@pytest.fixture
+async def state(redis: Redis) -> State:
+    made = State(redis)
+    await made.whole()
+    return made
+
+
+@pytest.fixture(scope="session")
+def sql(tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('sql')}/control.db"
+    migrations.upgrade(url)
+    return url
+
+
+class GateClient:
+    """A gate's HTTP API with a platform key, and keys of other kinds."""
+
+    def __init__(self, client: TestClient[Any, Any], database: Database, platform: str) -> None:
+        self.client = client
+        self._database = database
+        self.platform = platform
+
+    async def key(self, tenant: str, *scopes: str) -> str:
+        """A tenant's key."""
+        text, _ = await create_key(self._database, tenant, frozenset(scopes or ("check",)))
+        return text
+
+    async def send(
+        self, method: str, path: str, json: Any = None, key: str | None = None, **more: Any
+    ) -> ClientResponse:
+        """Any request."""
+        headers = {"Authorization": f"Bearer {key or self.platform}", **more.pop("headers", {})}
+        return await self.client.request(method, path, json=json, headers=headers, **more)
+
+    async def check(self, feature: str, tenant: str = "grand", amount: Any = 1, key: str | None = None) -> Any:
+        """`POST /v1/check`, which must be answered with 200."""
+        question = {"tenant": tenant, "feature": feature, "amount": amount}
+        response = await self.send("POST", "/v1/check", question, key)
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+    async def failures(self) -> Any:
+        """What readiness complains of."""
+        return (await (await self.client.get("/readyz")).json())["failures"]
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock(NOW)
+
+
+@pytest.fixture
+async def gate(server: Valkey, state: State, sql: str, clock: SetClock) -> AsyncIterator[GateClient]:
+    # Long enough for a busy machine; how long a check waits has tests of its own.
+    app = build(Settings(redis=server.url, sql=sql, redis_seconds=2.0), clock)
+    database = Database(sql)
+    await database.open()
+    platform, _ = await create_key(database, None, frozenset({"platform"}))
+    async with TestClient(TestServer(app)) as client:
+        made = GateClient(client, database, platform)
+
+        async def ready() -> bool:
+            return not await made.failures()
+
+        await eventually(ready, what="readiness")
+        yield made
+    await database.close()
