@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 
-from local.probes import http_text
+from local.probes import http_ok, http_text
 from metering import topics
 
 _TOPIC = re.escape(topics.events(0).removesuffix("0"))
@@ -24,7 +24,7 @@ async def drained(writers: Sequence[str], patience_seconds: float) -> bool:
     progress, since = -1.0, loop.time()
     while loop.time() < deadline:
         try:
-            texts = await asyncio.gather(*(http_text(f"{url}/metrics") for url in writers))
+            texts = await asyncio.gather(*map(_metrics, writers))
         except OSError:  # TimeoutError is one
             texts = []
         frames, lag = sum(map(_frames, texts)), _lag("\n".join(texts))
@@ -34,6 +34,13 @@ async def drained(writers: Sequence[str], patience_seconds: float) -> bool:
             return True
         await asyncio.sleep(_INTERVAL)
     return False
+
+
+async def _metrics(writer: str) -> str:
+    """Raises OSError while it does not answer or is not ready: until it has recovered it does not know its lag."""
+    if not await http_ok(f"{writer}/readyz"):
+        raise ConnectionError(f"{writer} is not ready")
+    return await http_text(f"{writer}/metrics")
 
 
 def _frames(text: str) -> float:
