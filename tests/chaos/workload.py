@@ -123,7 +123,7 @@ class Workload:
             if ledger != (want["calls"], want["seconds"], want["languages"], want["longest"]):
                 wrong.append(f"ledger of {tenant}: {ledger}, expected {want}")
             at = (epoch.epoch, partition_of(tenant, epoch.partitions))
-            fields: Any = await redis.hgetall(keys.counters(*at, tenant))  # type: ignore[misc]
+            fields: Any = await redis.hgetall(keys.counters(*at, tenant))
             counters = {name.decode().split(":")[0]: text.decode() for name, text in fields.items()}
             total, _, count = counters.get("mean", "0/0").partition("/")
             found = {

@@ -68,7 +68,7 @@ class Partition:
                 if isinstance(value, set):
                     self.counters[key.meter] = self.counters.get(key.meter, set()) | value  # type: ignore[operator]
                 else:
-                    self.counters[key.meter] = self.counters.get(key.meter, 0) + value  # type: ignore[operator]
+                    self.counters[key.meter] = self.counters.get(key.meter, 0) + value
         for bucket in [b for b in self.buckets if b < WINDOW.oldest(self.clock)]:
             del self.buckets[bucket]
 
