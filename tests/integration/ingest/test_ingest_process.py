@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
+import msgspec
 import psutil
-from aiohttp import ClientError
 
 from metering.clock import SystemClock
 from tenancy import keys
@@ -23,6 +24,16 @@ from tests.support import eventually
 
 async def ready(gateway: Gateway, worker: int = 0) -> None:
     await asyncio.to_thread(gateway.wait_ready, worker)
+
+
+async def holds(sender: Sender, *batches: list[dict[str, Any]]) -> None:
+    """Returns when the gateway has taken on just these requests."""
+    size = sum(len(msgspec.json.encode(batch)) for batch in batches)
+
+    async def so_much() -> bool:
+        return await in_flight(sender) == size
+
+    await eventually(so_much, what=f"{size} bytes in flight")
 
 
 async def in_flight(sender: Sender) -> float:
@@ -40,15 +51,16 @@ async def test_sigterm_answers_what_is_under_way_and_takes_nothing_new(
     broker.signal(signal.SIGSTOP)
     sent = [event() for _ in range(5)]
     under_way = [asyncio.create_task(sender.post([e])) for e in sent]
-    await eventually(lambda: in_flight(sender))
+    await holds(sender, *([e] for e in sent))
     assert gateway.process is not None
     gateway.process.terminate()
 
     async def refuses() -> bool:
         try:
-            await sender.post([event()])
-        except ClientError:
+            _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        except ConnectionRefusedError:
             return True
+        writer.close()
         return False
 
     await eventually(refuses)
@@ -68,16 +80,14 @@ async def test_past_its_share_a_tenant_gets_429_and_another_is_still_served(
     gateway.start(inflight_bytes="12000", publish_seconds="10", **sizes)
     await ready(gateway)
     broker.signal(signal.SIGSTOP)
-    held = [
-        asyncio.create_task(sender.post([event(data={"seconds": 1, "x": "y" * 3600})], key="grand")) for _ in range(2)
-    ]
-    await eventually(lambda: in_flight(sender))
-    answer = await sender.post([event(data={"seconds": 1, "x": "y" * 3600})], key="grand")
+    large = [[event(data={"seconds": 1, "x": "y" * 3600})] for _ in range(4)]
+    held = [asyncio.create_task(sender.post(batch, key="grand")) for batch in large[:2]]
+    await holds(sender, *large[:2])
+    answer = await sender.post(large[2], key="grand")
     assert (answer.status, answer.code, answer.headers["Retry-After"]) == (429, "share-exhausted", "1")
-    held.append(asyncio.create_task(sender.post([event(data={"seconds": 1, "x": "y" * 3000})], key="inn")))
-    before = await in_flight(sender)
-    await eventually(lambda: in_flight(sender), what=f"more than {before}")
-    answer = await sender.post([event(data={"seconds": 1, "x": "y" * 3000})], key="inn")
+    held.append(asyncio.create_task(sender.post(large[2], key="inn")))
+    await holds(sender, *large[:3])
+    answer = await sender.post(large[3], key="inn")
     assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "overloaded", "1")
     broker.signal(signal.SIGCONT)
     assert {a.status for a in await asyncio.gather(*held)} == {202}
