@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from metering import keys
 from metering.catalog import parse_catalog
 from metering.clock import parse_iso
 from metering.entitlement import TenantSnapshot, TenantStatus, compile_snapshot, encode
+from metering.errors import Refused
 from metering.partition import partition_of
 from metering.period import BillingTerm, period_of
-from tenancy import migrations
+from tenancy import migrations, tenants
 from tenancy.database import Database
 from tenancy.keys import create_key
 from tests.support import SetClock, eventually, free_port
@@ -166,7 +168,9 @@ class GateClient:
         self.platform = platform
 
     async def key(self, tenant: str, *scopes: str) -> str:
-        """A tenant's key."""
+        """A tenant's key; the tenant is created if it is not there."""
+        with suppress(Refused):
+            await tenants.create(self._database, tenant, "test")
         text, _ = await create_key(self._database, tenant, frozenset(scopes or ("check",)))
         return text
 

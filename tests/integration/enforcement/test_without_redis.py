@@ -1,0 +1,123 @@
+"""Redis frozen, dead and back: checks are answered at once by the features' policies, and readiness says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from redis.asyncio import Redis
+
+from enforcement.app import build
+from enforcement.settings import Settings
+from tenancy.database import Database
+from tenancy.keys import create_key
+from tests.integration.enforcement.conftest import GateClient, State, Valkey
+from tests.support import SetClock, eventually
+
+WAIT = 0.05
+
+
+@pytest.fixture
+async def own_server(tmp_path: Path) -> AsyncIterator[Valkey]:
+    running = Valkey(tmp_path / "valkey")
+    client = Redis.from_url(running.url, protocol=3)
+    await eventually(client.ping, what="Valkey")
+    await State(client).whole()
+    await client.aclose()
+    yield running
+    running.wake()
+    running.kill()
+
+
+@pytest.fixture
+async def hasty(own_server: Valkey, sql: str, clock: SetClock) -> AsyncIterator[GateClient]:
+    """A gate that waits for Redis as long as the default says."""
+    app = build(Settings(redis=own_server.url, sql=sql, redis_seconds=WAIT), clock)
+    database = Database(sql)
+    await database.open()
+    platform, _ = await create_key(database, None, frozenset({"platform"}))
+    async with TestClient(TestServer(app)) as client:
+        made = GateClient(client, database, platform)
+        await eventually(lambda: _reads_redis(made), what="a check from Redis")
+        yield made
+    await database.close()
+
+
+async def _reads_redis(gate: GateClient) -> bool:
+    return bool((await gate.check("voice"))["source"] == "redis")
+
+
+async def _policies_decide(gate: GateClient) -> None:
+    for feature, allowed, reason in [
+        ("voice", False, "unavailable"),
+        ("languages", True, "unavailable"),
+        ("calls", True, "unlimited"),
+        ("cloning", True, "granted"),
+        ("white-label", False, "not-entitled"),
+    ]:
+        answer = await gate.check(feature)
+        assert (answer["allowed"], answer["reason"], answer["source"]) == (allowed, reason, "fallback")
+    unseen = await gate.check("voice", "never-seen")
+    assert (unseen["allowed"], unseen["reason"]) == (False, "unavailable")
+
+
+async def test_a_frozen_redis_costs_a_check_no_more_than_the_wait(hasty: GateClient, own_server: Valkey) -> None:
+    own_server.freeze()
+    began = time.perf_counter()
+    await hasty.check("voice")
+    first = time.perf_counter() - began
+    assert first < WAIT + 1.0  # the machine may be busy; without the bound it would be forever
+    await eventually(hasty.failures, what="readiness complains")
+    await _policies_decide(hasty)
+    own_server.wake()
+    await eventually(lambda: _reads_redis(hasty), what="a check from Redis")
+
+
+async def test_while_redis_is_known_to_be_away_checks_do_not_wait_for_it(hasty: GateClient, own_server: Valkey) -> None:
+    own_server.freeze()
+    await eventually(hasty.failures, what="readiness complains")
+    began = time.perf_counter()
+    answers = await asyncio.gather(*(hasty.check("voice") for _ in range(50)))
+    assert {answer["source"] for answer in answers} == {"fallback"}
+    assert time.perf_counter() - began < 50 * WAIT
+    own_server.wake()
+
+
+async def test_a_dead_redis_is_answered_for_and_found_again(hasty: GateClient, own_server: Valkey) -> None:
+    own_server.kill()
+    await eventually(hasty.failures, what="readiness complains")
+    await _policies_decide(hasty)
+    assert "Redis does not answer" in (await hasty.failures())["counters"]
+    own_server.start()
+    await eventually(lambda: _reads_redis(hasty), what="a check from Redis")
+    assert not await hasty.failures()
+
+
+async def test_as_of_says_how_old_the_plan_is_that_decided(
+    hasty: GateClient, own_server: Valkey, clock: SetClock
+) -> None:
+    known = (await hasty.check("voice"))["as_of"]
+    own_server.freeze()
+    await eventually(hasty.failures, what="readiness complains")
+    clock.advance(60_000)
+    assert (await hasty.check("voice"))["as_of"] == known
+    own_server.wake()
+
+
+async def test_a_gate_starts_without_redis_and_denies_what_it_does_not_know(sql: str, clock: SetClock) -> None:
+    app = build(Settings(redis="redis://127.0.0.1:1/0", sql=sql), clock)
+    database = Database(sql)
+    await database.open()
+    platform, _ = await create_key(database, None, frozenset({"platform"}))
+    async with TestClient(TestServer(app)) as client:
+        gate = GateClient(client, database, platform)
+        answer = await gate.check("voice")
+        assert (answer["allowed"], answer["reason"], answer["source"]) == (False, "unavailable", "fallback")
+        assert await gate.failures()
+        assert (await client.get("/livez")).status == 200
+        assert (await gate.send("GET", "/v1/entitlements/grand")).status == 503
+    await database.close()
