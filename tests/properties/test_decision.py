@@ -1,0 +1,132 @@
+"""The gate's rule: with true counters it never allows beyond a hard limit, and more usage never allows more."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metering import counter
+from metering.aggregation import AGGREGATIONS, NAMES, Sample, merge
+from metering.decision import Decision, Knowledge, Used, decide, used_of
+from metering.entitlement import CompiledEntitlement, TenantSnapshot
+from metering.period import DEFAULT_TERMS, KINDS
+from metering.position import Position
+from metering.quantity import ONE, average, from_text, render
+
+NOW = 1_795_428_000_000
+REDIS = Knowledge("redis", NOW, "recovering")
+AMOUNTS = st.integers(0, 50 * ONE) | st.integers(0, 10**27 - 1)
+LIMITS = st.integers(0, 30 * ONE).map(render)
+
+
+def rights(limits: st.SearchStrategy[str | None], on_exceed: list[str]) -> st.SearchStrategy[CompiledEntitlement]:
+    return st.builds(
+        CompiledEntitlement,
+        meter=st.just("meter"),
+        aggregation=st.sampled_from(NAMES),
+        scale=st.integers(0, 9),
+        limit=limits,
+        period=st.sampled_from(KINDS),
+        on_exceed=st.sampled_from(on_exceed),
+        on_unknown=st.sampled_from(["closed", "open"]),
+    )
+
+
+RIGHTS = rights(st.none() | LIMITS, ["block", "allow", "warn"])
+HARD = rights(LIMITS, ["block"])
+USED = st.builds(Used, st.integers(0, 60 * ONE), st.integers(0, 4), st.booleans()).map(
+    lambda used: used if used.events else Used(0, 0)
+)
+
+
+def snapshot(right: CompiledEntitlement) -> TenantSnapshot:
+    return TenantSnapshot("grand", "active", "starter", 1, DEFAULT_TERMS, ("f", "g"), {"f": right})
+
+
+def ask(right: CompiledEntitlement, amount: int, used: Used | None, reserved: int = 0) -> Decision:
+    return decide(snapshot(right), "f", amount, used, NOW, REDIS, reserved)
+
+
+def after(aggregation: str | None, samples: list[int], amount: int) -> Fraction:
+    """By hand: the aggregate once `amount` would have been reported too (an average: as it stands)."""
+    if aggregation == "avg":
+        return Fraction(sum(samples), len(samples)) if samples else Fraction(0)
+    if aggregation in ("sum", "count", "latest"):
+        base = {"sum": sum(samples), "count": ONE * len(samples), "latest": samples[-1] if samples else 0}
+        return Fraction(base[aggregation] + amount)
+    if aggregation == "unique":
+        return Fraction(ONE * len(set(samples)) + amount)
+    return Fraction(max([*samples, amount]) if aggregation == "max" else min([*samples, amount]))
+
+
+@given(HARD, st.lists(st.integers(0, 40 * ONE), max_size=5), AMOUNTS)
+def test_with_true_counters_a_hard_limit_is_never_passed_and_never_denied_early(
+    right: CompiledEntitlement, samples: list[int], amount: int
+) -> None:
+    assert right.limit is not None and right.aggregation is not None
+    aggregation = AGGREGATIONS[right.aggregation]
+    state = None
+    for line, nanos in enumerate(samples):
+        sample = Sample(nanos, str(nanos), line, Position(1, 0, 0, line))
+        state = merge(aggregation, state, aggregation.of(sample))
+    if right.aggregation == "unique" and state is not None:
+        state = counter.Distinct(len(state), False)
+    text = None if state is None else counter.encode(right.aggregation, state)
+    decision = ask(right, amount, used_of(right.aggregation, text))
+    within = after(right.aggregation, samples, amount) <= from_text(right.limit)
+    assert decision.allowed == within
+    assert decision.reason == ("within-limit" if within else "limit-reached")
+
+
+@given(RIGHTS, AMOUNTS, USED, AMOUNTS, AMOUNTS)
+def test_more_usage_or_a_larger_amount_never_allows_more(
+    right: CompiledEntitlement, amount: int, used: Used, more_used: int, more_amount: int
+) -> None:
+    if not ask(right, amount, used).allowed:
+        assert not ask(right, amount + more_amount, used).allowed or right.aggregation == "min"
+        heavier = Used(used.total + more_used, max(used.events, 1))
+        assert not ask(right, amount, heavier).allowed or right.aggregation == "min"
+
+
+@given(RIGHTS.filter(lambda right: right.aggregation in ("sum", "count", "unique", "latest")), AMOUNTS, USED, AMOUNTS)
+def test_what_is_reserved_counts_as_used(right: CompiledEntitlement, amount: int, used: Used, reserved: int) -> None:
+    held = ask(right, amount, used, reserved)
+    spent = ask(right, amount, Used(used.total + reserved, 1))
+    assert (held.allowed, held.reason) == (spent.allowed, spent.reason)
+
+
+@given(RIGHTS, AMOUNTS)
+def test_an_unknown_counter_never_allows_what_the_policy_closes(right: CompiledEntitlement, amount: int) -> None:
+    decision = ask(right, amount, None)
+    assert decision.allowed == (right.limit is None or right.on_unknown == "open")
+    assert (decision.used, decision.remaining, decision.source) == (None, None, "fallback")
+    assert decision.reason == ("unlimited" if right.limit is None else "recovering")
+
+
+@given(RIGHTS, AMOUNTS, USED, st.integers(0, 10 * ONE))
+def test_the_numbers_of_an_answer_agree(right: CompiledEntitlement, amount: int, used: Used, reserved: int) -> None:
+    decision = ask(right, amount, used, reserved)
+    assert decision.allowed or right.on_exceed == "block"
+    exact_used = average(used.total, used.events, right.scale) if used.events > 1 else render(used.total)
+    assert decision.used == exact_used
+    if right.limit is None:
+        assert decision.remaining is None
+    else:
+        exact = Fraction(from_text(right.limit)) - Fraction(used.total, max(used.events, 1)) - reserved
+        assert decision.remaining is not None
+        assert abs(Fraction(decision.remaining) * ONE - max(exact, Fraction(0))) <= Fraction(
+            ONE, 10 ** (right.scale + 6)
+        )
+
+
+@given(RIGHTS, USED, AMOUNTS)
+def test_what_the_tenant_has_no_right_to_is_denied_whatever_is_used(
+    right: CompiledEntitlement, used: Used, amount: int
+) -> None:
+    plan = snapshot(right)
+    assert decide(plan, "g", amount, used, NOW, REDIS).reason == "not-entitled"
+    assert decide(plan, "h", amount, used, NOW, REDIS).reason == "unknown-feature"
+    assert decide(None, "f", amount, used, NOW, REDIS).reason == "unknown-tenant"
+    assert not any(decide(known, name, amount, used, NOW, REDIS).allowed for known, name in [(plan, "g"), (None, "f")])
