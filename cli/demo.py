@@ -69,6 +69,9 @@ async def _demo(
             async with open_api(system.address) as api:
                 run = DemoRun(api, Day(seed, events, SystemClock().now_ms(), plant_loss))
                 await run.prepare()
+                console.print(
+                    f"[green]✓[/] three hotels on three plans; a day of {run.day.messages:,} messages goes out"
+                )
                 live = Live(LiveView(run), console=console, refresh_per_second=8) if console.is_terminal else None
                 sending = time.monotonic()
                 with live or nullcontext():

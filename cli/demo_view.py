@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -11,7 +13,7 @@ from rich.text import Text
 from cli import check, output
 from cli.demo_run import DemoRun
 from cli.demo_verdict import EventsRow, MeterRow
-from local.demo_workload import BLOCKED_FEATURE, BLOCKED_TENANT, HOTELS
+from local.demo_workload import BLOCKED_TENANT, HOTELS
 
 _LIVE = ("voice_seconds", "voice_calls", "guest_requests", "staff_seats", "api_calls")
 
@@ -33,7 +35,7 @@ class LiveView:
 
     def __rich__(self) -> RenderableType:
         run = self._run
-        self._progress.update(self._task, completed=run.sent.total())
+        self._progress.update(self._task, completed=run.done)
         rows = Table(box=box.SIMPLE_HEAD, expand=True, header_style="bold")
         rows.add_column("tenant")
         for column in ("accepted", "resent", "refused", *(name.replace("_", " ") for name in _LIVE)):
@@ -41,13 +43,13 @@ class LiveView:
         rows.add_column("gate: voice?")
         for hotel in HOTELS:
             tenant = hotel.tenant
-            counters = run.counters.get(tenant, {})
+            tally, counters = run.tallies[tenant], run.counters.get(tenant, {})
             cells = [output.number((counters.get(name) or {}).get("total")) for name in _LIVE]
             rows.add_row(
                 f"{tenant} [dim]{hotel.plan}[/]",
-                output.number(run.accepted[tenant].total()),
-                output.number(run.resent[tenant].total()),
-                output.number(run.rejected[tenant]),
+                output.number(tally.accepted.total()),
+                output.number(tally.resent.total()),
+                output.number(tally.rejected),
                 *cells,
                 _verdict(run, tenant),
             )
@@ -55,23 +57,27 @@ class LiveView:
 
 
 def _verdict(run: DemoRun, tenant: str) -> str:
-    answer = run.gate.get(tenant)
+    answer, denied = run.gate.get(tenant), run.tallies[tenant].calls_denied
     if answer is None:
         return "[dim]…[/]"
-    return "[green]allowed[/]" if answer["allowed"] else f"[bold red]denied[/] {output.plain(str(answer['reason']))}"
+    if answer["allowed"]:
+        return "[green]allowed[/]"
+    return f"[bold red]denied[/] {output.plain(str(answer['reason']))} [dim]({denied:,} calls)[/]"
 
 
 def report(run: DemoRun) -> RenderableType:
     """The denial and the tables."""
     parts: list[RenderableType] = [Text()]
-    denied = f"[bold]{BLOCKED_TENANT}[/] asks for one more minute of {BLOCKED_FEATURE}:"
-    if run.denied_after is not None:
-        denied += f" [dim](denied since about message {run.denied_after:,} of its day)[/]"
+    tally = run.tallies[BLOCKED_TENANT]
+    denied = (
+        f"[bold]{BLOCKED_TENANT}[/] asks the gate before each call: {tally.calls_made:,} were made, "
+        f"{tally.calls_denied:,} denied. One more of {output.number(run.one_more_call(BLOCKED_TENANT))} s?"
+    )
     parts += [Text.from_markup(denied), Text.from_markup(check.describe(run.gate[BLOCKED_TENANT])), Text()]
-    if run.reasons:
-        reasons = ", ".join(f"{code} × {count}" for code, count in run.reasons.most_common())
-        parts += [Text.from_markup(f"[dim]bad events were refused: {output.plain(reasons)}[/]"), Text()]
-    parts += [_events(run.events_rows), _meters(run.meter_rows)]
+    reasons = sum((tally.reasons for tally in run.tallies.values()), Counter())
+    listed = ", ".join(f"{code} × {count}" for code, count in reasons.most_common())
+    parts += [Text.from_markup(f"[dim]Bad events were refused: {output.plain(listed)}[/]"), Text()]
+    parts += [_events(run.events_rows), Text(), _meters(run.meter_rows)]
     return Group(*parts)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -12,15 +13,24 @@ from rich.table import Table
 
 from cli.errors import CommandError
 
+_WIDE = 200
+
 
 def stdout() -> Console:
     """Where results go. Made when used, so that a redirected stream is respected."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return _console(sys.stdout, False)
 
 
 def stderr() -> Console:
     """Where progress, hints and errors go."""
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return _console(sys.stderr, True)
+
+
+def _console(stream: TextIO, stderr: bool) -> Console:
+    """What is no terminal has no width of its own: lines are not broken and tables get the room they need."""
+    terminal = stream.isatty()
+    width = None if terminal or "COLUMNS" in os.environ else _WIDE
+    return Console(stderr=stderr, highlight=False, soft_wrap=not terminal, width=width)
 
 
 def show(value: Any, as_json: bool, text: RenderableType) -> None:

@@ -15,6 +15,7 @@ FOREVER = 1 << 53
 class Entry(NamedTuple):
     """One event in one meter: when (ms UTC) and how much, or, for distinct things, what."""
 
+    event: str
     time: int
     value: Decimal
     thing: str
@@ -53,14 +54,24 @@ class Account:
         self.distinct: dict[str, int] = defaultdict(int)
         self.resent: dict[str, int] = defaultdict(int)
         self.refused: dict[str, int] = defaultdict(int)
+        self._withdrawn: set[tuple[str, str]] = set()
 
-    def add(self, tenant: str, meter: str, time: int, value: Decimal | int = 1, thing: str = "") -> None:
-        """Write down one event in one meter."""
-        self._entries[tenant, meter].append(Entry(time, Decimal(value), thing))
+    def add(self, tenant: str, meter: str, event: str, time: int, value: Decimal | int = 1, thing: str = "") -> None:
+        """Write down an event in one meter; `event` is its name within the tenant."""
+        self._entries[tenant, meter].append(Entry(event, time, Decimal(value), thing))
+
+    def withdraw(self, tenant: str, event: str) -> None:
+        """The event did not take place after all."""
+        self._withdrawn.add((tenant, event))
+        self.distinct[tenant] -= 1
 
     def total(self, tenant: str, rule: MeterRule, start: int = 0, end: int = FOREVER) -> str | None:
         """The meter's number over events with start ≤ time < end, as a plain decimal; None without any."""
-        entries = [entry for entry in self._entries[tenant, rule.name] if start <= entry.time < end]
+        entries = [
+            entry
+            for entry in self._entries[tenant, rule.name]
+            if start <= entry.time < end and (tenant, entry.event) not in self._withdrawn
+        ]
         if not entries:
             return None
         values = [entry.value for entry in entries]

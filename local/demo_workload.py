@@ -47,7 +47,7 @@ HOTELS = (
     ),
 )
 BLOCKED_TENANT, BLOCKED_FEATURE = HOTELS[0].tenant, "voice"
-"""Who runs into a hard limit: its plan grants 36,000 seconds of voice, its day holds about BLOCKED_SECONDS."""
+"""Who runs into a hard limit: its plan grants 36,000 seconds of voice, its guests want about BLOCKED_SECONDS."""
 BLOCKED_SECONDS = 45_000
 
 SOURCES = {
@@ -76,9 +76,10 @@ _STATUSES = (200, 200, 200, 200, 201, 304, 404, 429)
 
 
 class Message(NamedTuple):
-    """One line of NDJSON, its event type, and what ought to become of it."""
+    """One line of NDJSON, the event's name within its tenant and its type, and what ought to become of it."""
 
     line: bytes
+    name: str
     type: str
     fate: Fate
 
@@ -90,6 +91,7 @@ class Day:
         """About `messages` (≥ EVENTS_MIN) in all. `plant_loss`: one event is in the account but is never sent."""
         self.account = Account()
         self.emitters: dict[tuple[str, str], list[Message]] = {}
+        self.longest_call: dict[str, Decimal] = {}
         self._random = random.Random(seed)  # noqa: S311 (a reproducible day, nothing secret)
         self.now_ms = now_ms
         self._seat_reports: set[int] = set()
@@ -109,9 +111,10 @@ class Day:
         self._random.shuffle(kinds)
         timed: dict[str, list[tuple[float, Message]]] = {service: [] for service in SOURCES.values()}
         for number, kind in enumerate(kinds):
-            time, data, subject = self._event(hotel, kind, kinds)
-            event = self._cloud_event(hotel, kind, f"{kind}-{number}", time, subject, data)
-            timed[SOURCES[kind]].append((self._sent_at(time), Message(encode(event), kind, "counted")))
+            name = f"{kind}-{number}"
+            time, data, subject = self._event(hotel, name, kind, kinds)
+            event = self._cloud_event(hotel, kind, name, time, subject, data)
+            timed[SOURCES[kind]].append((self._sent_at(time), Message(encode(event), name, kind, "counted")))
         self.account.distinct[hotel.tenant] += len(kinds)
         originals = [(at, message) for sent in timed.values() for at, message in sent]
         for at, message in self._random.choices(originals, k=resent):
@@ -119,9 +122,11 @@ class Day:
             timed[SOURCES[message.type]].append((again, message._replace(fate="resent")))
         self.account.resent[hotel.tenant] += resent
         for number in range(bad):
-            call = self._cloud_event(hotel, "call.completed", f"bad-{number}", self._moment(), "guest-0", _SAMPLE_CALL)
-            line = MISTAKES[number % len(MISTAKES)](call)
-            timed[SOURCES["call.completed"]].append((self._moment(), Message(line, "call.completed", "refused")))
+            name, kind = f"bad-{number}", "call.completed"
+            line = MISTAKES[number % len(MISTAKES)](
+                self._cloud_event(hotel, kind, name, self._moment(), "guest-0", _SAMPLE_CALL)
+            )
+            timed[SOURCES[kind]].append((self._moment(), Message(line, name, kind, "refused")))
         self.account.refused[hotel.tenant] += bad
         for service, sent in timed.items():
             sent.sort(key=lambda pair: pair[0])
@@ -140,13 +145,13 @@ class Day:
         late = self._random.uniform(2, 12) * HOUR_MS if self._random.random() < _LATE else 0.0
         return time + self._random.expovariate(1 / 30_000) + late
 
-    def _event(self, hotel: Hotel, kind: str, kinds: list[str]) -> tuple[int, dict[str, Any], str]:
+    def _event(self, hotel: Hotel, name: str, kind: str, kinds: list[str]) -> tuple[int, dict[str, Any], str]:
         """(time, data, subject) of a new event, already written down in the account."""
         pick, time = self._random, self._moment()
         guest, house = f"guest-{pick.randrange(hotel.guests)}", pick.choice(hotel.properties)
 
         def count(meter: str, value: Decimal | int = 1, thing: str = "") -> None:
-            self.account.add(hotel.tenant, meter, time, value, thing)
+            self.account.add(hotel.tenant, meter, name, time, value, thing)
 
         if kind == "call.completed":
             seconds, language = self._call_seconds(hotel, kinds), pick.choice(hotel.languages)
@@ -182,7 +187,9 @@ class Day:
     def _call_seconds(self, hotel: Hotel, kinds: list[str]) -> Decimal:
         """Two minutes or so; at the small hotel as long as it takes to use up the plan."""
         mean = BLOCKED_SECONDS / kinds.count("call.completed") if hotel.tenant == BLOCKED_TENANT else 110.0
-        return Decimal(int(mean * 1000 * self._random.uniform(0.6, 1.4))).scaleb(-3)
+        seconds = Decimal(int(mean * 1000 * self._random.uniform(0.6, 1.4))).scaleb(-3)
+        self.longest_call[hotel.tenant] = max(seconds, self.longest_call.get(hotel.tenant, seconds))
+        return seconds
 
     def _written(self, number: Decimal) -> float | str:
         """As a JSON number or a decimal string: senders do both. So few digits come out of a float as they went in."""

@@ -52,7 +52,7 @@ class FakeTallygate:
         elif parts.path == "/v1/usage":
             answer = self._usage(tenant, parse_qs(parts.query)["source"] == ["ledger"])
         else:
-            answer = self._check(tenant)
+            answer = self._check(tenant, Decimal(json.loads(body or b"")["amount"]))
         return Reply(200, {}, json.dumps(answer).encode())
 
     async def close(self) -> None:
@@ -116,10 +116,10 @@ class FakeTallygate:
             "meters": meters,
         }
 
-    def _check(self, tenant: str) -> dict[str, Any]:
+    def _check(self, tenant: str, amount: Decimal) -> dict[str, Any]:
         right = CATALOG.catalog.plans[self.plans[tenant]].entitlements["voice"]
         used = self._usage(tenant, False)["meters"]["voice_seconds"]["total"]
-        over = right.limit is not None and right.on_exceed == "block" and Decimal(used) + 60 > Decimal(right.limit)
+        over = right.limit is not None and right.on_exceed == "block" and Decimal(used) + amount > Decimal(right.limit)
         return {
             "allowed": not over,
             "reason": "limit-reached" if over else "within-limit",

@@ -110,6 +110,6 @@ def test_numbers_are_written_in_one_way() -> None:
 def test_an_average_is_rounded_half_even_at_six_more_decimals() -> None:
     account = Account()
     for value in (1, 2, 2):
-        account.add("a", "m", 0, value)
+        account.add("a", "m", f"e{value}", 0, value)
     assert account.total("a", MeterRule("m", "average", "e", 0)) == "1.666667"
     assert account.total("a", MeterRule("m", "average", "e", 0), start=1) is None
