@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import chdb
 import lz4.frame
 import uvloop
-import zstandard
 from aiohttp import web
+from backports import zstd
 
 _THREADS = 8
 _MAX_BODY = 1 << 30
@@ -45,7 +45,7 @@ _UNCOMPRESS = {
     "lz4": lz4.frame.decompress,
     "gzip": gzip.decompress,
     "deflate": zlib.decompress,
-    "zstd": lambda body: zstandard.ZstdDecompressor().decompressobj().decompress(body),
+    "zstd": zstd.decompress,
 }
 
 
