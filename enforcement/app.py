@@ -14,6 +14,7 @@ from aiohttp import web
 
 from enforcement import handlers, metrics
 from enforcement.gate import Gate
+from enforcement.gathered import GatheredReads
 from enforcement.redis_state import RedisState, connect
 from enforcement.remembered import RememberedPlans
 from enforcement.settings import Settings
@@ -57,7 +58,7 @@ async def _gate(app: web.Application) -> AsyncIterator[None]:
     redis = connect(settings.redis, settings.redis_connections, settings.redis_seconds)
     plans = RememberedPlans(settings.remembered_tenants)
     state = RedisState(redis, plans, app[CLOCK], settings.redis_seconds)
-    app[handlers.GATE] = Gate(state)
+    app[handlers.GATE] = Gate(GatheredReads(state.read).read)
     app[HEALTH].add("counters", state.trouble)
     watching = asyncio.create_task(state.watch())
     yield

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from enforcement import metrics
-from enforcement.redis_state import RedisState, TenantState
+from enforcement.gathered import Read
+from enforcement.redis_state import TenantState
 from metering.decision import Decision, decide
 
 
@@ -21,15 +22,15 @@ class Check(NamedTuple):
 class Gate:
     """Answers checks; consumes nothing."""
 
-    def __init__(self, state: RedisState) -> None:
-        self._state = state
+    def __init__(self, read: Read) -> None:
+        self._read = read
 
     async def check(self, checks: Sequence[Check]) -> list[Decision]:
         """The answers, in order, all as of one reading."""
         wanted: dict[str, set[str]] = {}
         for check in checks:
             wanted.setdefault(check.tenant, set()).add(check.feature)
-        states = await self._state.read(wanted)
+        states = await self._read(wanted)
         decisions = [_decide(check, states[check.tenant]) for check in checks]
         for decision in decisions:
             metrics.CHECKS.labels(decision.reason, decision.source).inc()
@@ -37,7 +38,7 @@ class Gate:
 
     async def state_of(self, tenant: str) -> TenantState:
         """A tenant's plan and what it used of everything in it."""
-        return (await self._state.read({tenant: None}))[tenant]
+        return (await self._read({tenant: None}))[tenant]
 
 
 def _decide(check: Check, state: TenantState) -> Decision:
