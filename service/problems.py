@@ -63,7 +63,9 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
     except TryLater as error:
         return retry_later(429, "try-later", error.detail, error.retry_after).response()
     except Unavailable as error:
-        return retry_later(503, "unavailable", str(error), 1).response()
+        # Drivers put addresses and statements into their messages: those are for the log, not for clients.
+        _log.warning("unavailable", method=request.method, path=request.path, reason=str(error))
+        return retry_later(503, "unavailable", "a store does not answer now; try again", 1).response()
     except web.HTTPException as error:
         if error.status < 400:
             raise

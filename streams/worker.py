@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -34,6 +35,7 @@ _log = structlog.get_logger(__name__)
 GROUP = "tallygate-streams"
 _POLL_SECONDS = 1.0
 _STUCK_SECONDS = 5.0
+_GOODBYE_SECONDS = 3.0
 _EPOCHS_READ = 2  # the current one, and the one before for what stale gateways append to it
 
 
@@ -82,8 +84,10 @@ class LedgerWriter(Service):  # type: ignore[misc]
     async def on_stop(self) -> None:
         """Finish the batches in flight, then let go."""
         await self._release(list(self._writers))
-        for closing in (self._consumer.stop, self._producer.stop, self._clickhouse.close, self._redis.aclose):
-            await closing()
+        for close in (self._consumer.stop, self._producer.stop, self._clickhouse.close, self._redis.aclose):
+            # What is away can't say goodbye; nothing depends on it.
+            with suppress(TimeoutError, KafkaError, OSError):
+                await asyncio.wait_for(close(), _GOODBYE_SECONDS)
         await self._database.close()
 
     @Service.task  # type: ignore[untyped-decorator]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 import secrets
@@ -146,6 +147,7 @@ class KeyRing:
         self._database = database
         self._clock = clock
         self._known: dict[str, _Known] = {}
+        self._looking: dict[str, asyncio.Task[_Known]] = {}
 
     async def authenticate(self, key: str) -> Principal | None:
         """Who this key is; None for unknown, revoked and expired ones alike.
@@ -160,7 +162,7 @@ class KeyRing:
         age = time.monotonic() - known.looked if known else _STALE_SECONDS
         if known is None or age > _FRESH_SECONDS:
             try:
-                known = await self._look_up(match[1])
+                known = await self._shared_look_up(match[1])
             except Unavailable:
                 if known is None or age > _STALE_SECONDS:
                     raise
@@ -169,6 +171,14 @@ class KeyRing:
         if known.expires is not None and known.expires <= self._clock.now_ms():
             return None
         return known.principal
+
+    async def _shared_look_up(self, key_id: str) -> _Known:
+        """One look-up at a time for a key, however many requests wait for it."""
+        task = self._looking.get(key_id)
+        if task is None:
+            task = self._looking[key_id] = asyncio.create_task(self._look_up(key_id))
+            task.add_done_callback(lambda done: self._looking.pop(key_id, None))
+        return await asyncio.shield(task)
 
     async def _look_up(self, key_id: str) -> _Known:
         async with self._database.transaction() as connection:

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 from sqlalchemy import insert
 
-from local import tansu, valkey
+from local import apache_kafka, tansu, valkey
 from streams.epochs import ensure_epoch
 from streams.ledger import connect, migrate
 from tenancy import migrations
@@ -64,15 +64,21 @@ class Engines:
     """Broker, ClickHouse, Redis and SQL of one test, under `folder`."""
 
     def __init__(self, folder: Path, kafka: str | None) -> None:
+        """`kafka`: None for the embedded broker, `apache` for an Apache Kafka of this test's own, or HOST:PORT."""
         self.folder = folder
         self.redis_port, self.clickhouse_port, kafka_port = free_port(), free_port(), free_port()
-        self.kafka = kafka or f"127.0.0.1:{kafka_port}"
+        self.kafka = kafka if kafka and ":" in kafka else f"127.0.0.1:{kafka_port}"
         self.sql = f"sqlite+aiosqlite:///{folder}/control.db"
-        self.broker = None if kafka else self._program("kafka", tansu.command(kafka_port, folder / "tansu"))
+        self.broker: Program | None = None
+        if kafka == "apache":
+            self.broker = self._program("kafka", apache_kafka.command(kafka_port, folder / "kafka"))
+        elif kafka is None:
+            self.broker = self._program("kafka", tansu.command(kafka_port, folder / "tansu"))
         self.redis = self._program("redis", valkey.command(self.redis_port, folder / "redis"))
         clickhouse = [sys.executable, "-m", "local.clickhouse", "--port", str(self.clickhouse_port)]
         self.clickhouse = self._program("clickhouse", [*clickhouse, "--path", str(folder / "clickhouse")])
         self._programs: list[Program] = [p for p in (self.broker, self.redis, self.clickhouse) if p]
+        self._embedded = kafka is None
         self.database = Database(self.sql)
         self.epoch = Epoch(0, 0, "open")
 
@@ -88,7 +94,7 @@ class Engines:
             "TALLYGATE_REDIS": f"redis://127.0.0.1:{self.redis_port}/0",
             "TALLYGATE_SQL": self.sql,
             "TALLYGATE_DATA_DIR": str(self.folder),
-            **({} if APACHE else {"TALLYGATE_KAFKA_EMBEDDED": "1"}),
+            **({"TALLYGATE_KAFKA_EMBEDDED": "1"} if self._embedded else {}),
         }
 
     async def start(self, catalog: str, partitions: int) -> None:
@@ -165,6 +171,14 @@ class Worker(Program):
         ):
             failures: dict[str, str] = (await answer.json())["failures"]
             return failures
+
+    async def ready(self) -> bool:
+        """Whether readiness complains of nothing."""
+        return not await self.failures()
+
+    async def unready(self) -> bool:
+        """Whether readiness complains of something."""
+        return bool(await self.failures())
 
 
 async def _used_epochs(kafka: str) -> list[int]:

@@ -53,12 +53,12 @@ class Workload:
         self.events = 0
         self.dead = 0
 
-    async def produce(self, frames: int, size: int = 20) -> None:
-        """Send `frames` mixed frames; returns when the broker has them all."""
+    async def produce(self, frames: int, size: int = 20) -> bool:
+        """Send `frames` mixed frames; True when the broker has them all."""
         producer = AIOKafkaProducer(bootstrap_servers=self._engines.kafka, acks="all")
-        await producer.start()
         epoch = self._engines.epoch
         try:
+            await producer.start()
             for _ in range(frames):
                 tenant = self._random.choice(TENANTS)
                 lines = [self._line(tenant) for _ in range(size)]
@@ -70,6 +70,7 @@ class Workload:
                     partition=partition_of(tenant, epoch.partitions),
                     headers=frame.headers(len(lines), 1, int(time.time() * 1000)),
                 )
+            return True
         finally:
             await producer.stop()
 
