@@ -18,7 +18,8 @@ from local.demo_workload import BLOCKED_FEATURE, BLOCKED_TENANT, HOTELS, SOURCES
 from metering.clock import DAY_MS, iso
 
 LASTS_SECONDS = 10.0
-"""How fast the day goes by, at least: slow enough to watch the counters move."""
+MESSAGES_A_SECOND = 2_000
+"""How fast the day goes by at most: slow enough to watch the counters move."""
 LOOK_SECONDS = 0.3
 KNOWN_SECONDS = 15.0
 APPLY_SECONDS = 60.0
@@ -65,10 +66,11 @@ class DemoRun:
         """Send the day, all emitters at once, and look at gate and counters meanwhile; ends when all is counted."""
         looking = asyncio.create_task(self._look())
         try:
+            lasts = min(LASTS_SECONDS, self.day.messages / MESSAGES_A_SECOND)
             async with asyncio.TaskGroup() as emitters:
                 for (tenant, service), messages in self.day.emitters.items():
                     emitter = await self._emitter(tenant, service)
-                    emitters.create_task(emitter.run(messages, LASTS_SECONDS))
+                    emitters.create_task(emitter.run(messages, lasts))
             positions: dict[int, int] = {}
             for tally in self.tallies.values():
                 for partition, offset in tally.positions.items():

@@ -23,11 +23,17 @@ class MeterRow(NamedTuple):
     ledger: str | None
     counter: str | None
     counter_expected: str | None
+    period: str
+
+    @property
+    def counter_agrees(self) -> bool:
+        """Whether the counter says what the account says of its period."""
+        return _same(self.counter, self.counter_expected)
 
     @property
     def agrees(self) -> bool:
         """Whether ledger and counter say what the account says."""
-        return _same(self.ledger, self.expected) and _same(self.counter, self.counter_expected)
+        return _same(self.ledger, self.expected) and self.counter_agrees
 
 
 class EventsRow(NamedTuple):
@@ -73,6 +79,7 @@ def meter_rows(
                 (ledger["meters"].get(rule.name) or {}).get("total"),
                 counter.get("total"),
                 account.total(tenant, rule, **period),
+                counter.get("period", ""),
             )
         )
     return rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -15,7 +14,7 @@ from cli.demo_run import DemoRun
 from cli.demo_verdict import EventsRow, MeterRow
 from local.demo_workload import BLOCKED_TENANT, HOTELS
 
-_LIVE = ("voice_seconds", "voice_calls", "guest_requests", "staff_seats", "api_calls")
+_LIVE = ("voice_seconds", "voice_calls", "voice_languages", "guest_requests", "staff_seats", "api_bytes")
 
 
 class LiveView:
@@ -36,24 +35,17 @@ class LiveView:
     def __rich__(self) -> RenderableType:
         run = self._run
         self._progress.update(self._task, completed=run.done)
-        rows = Table(box=box.SIMPLE_HEAD, expand=True, header_style="bold")
-        rows.add_column("tenant")
-        for column in ("accepted", "resent", "refused", *(name.replace("_", " ") for name in _LIVE)):
-            rows.add_column(column, justify="right")
-        rows.add_column("gate: voice?")
-        for hotel in HOTELS:
-            tenant = hotel.tenant
-            tally, counters = run.tallies[tenant], run.counters.get(tenant, {})
-            cells = [output.number((counters.get(name) or {}).get("total")) for name in _LIVE]
-            rows.add_row(
-                f"{tenant} [dim]{hotel.plan}[/]",
-                output.number(tally.accepted.total()),
-                output.number(tally.resent.total()),
-                output.number(tally.rejected),
-                *cells,
-                _verdict(run, tenant),
-            )
-        return Group(self._progress, rows)
+        rows = output.table(None, "", *run.tallies, numbers=tuple(run.tallies))
+        hotels = [(hotel, run.tallies[hotel.tenant], run.counters.get(hotel.tenant, {})) for hotel in HOTELS]
+        rows.add_row("plan", *(hotel.plan for hotel, _, _ in hotels))
+        rows.add_row("accepted", *(output.number(tally.accepted.total()) for _, tally, _ in hotels))
+        rows.add_row("… of them resends", *(output.number(tally.resent.total()) for _, tally, _ in hotels))
+        rows.add_row("refused", *(output.number(tally.rejected) for _, tally, _ in hotels), end_section=True)
+        for name in _LIVE:
+            cells = (output.number(counters.get(name, {}).get("total")) for _, _, counters in hotels)
+            rows.add_row(name.replace("_", " "), *cells)
+        rows.add_row("gate", *(_verdict(run, hotel.tenant) for hotel in HOTELS))
+        return Group(self._progress, Text(), rows)
 
 
 def _verdict(run: DemoRun, tenant: str) -> str:
@@ -61,8 +53,8 @@ def _verdict(run: DemoRun, tenant: str) -> str:
     if answer is None:
         return "[dim]…[/]"
     if answer["allowed"]:
-        return "[green]allowed[/]"
-    return f"[bold red]denied[/] {output.plain(str(answer['reason']))} [dim]({denied:,} calls)[/]"
+        return "[green]voice allowed[/]"
+    return f"[bold red]{output.plain(str(answer['reason']))}[/] {denied:,} ×"
 
 
 def report(run: DemoRun) -> RenderableType:
@@ -97,31 +89,30 @@ def _events(rows: list[EventsRow]) -> Table:
     return table
 
 
-def _meters(rows: list[MeterRow]) -> Table:
+def _meters(rows: list[MeterRow]) -> Group:
     numbers = ("expected", "accepted", "duplicates", "ledger", "counter")
-    table = output.table("Totals", "tenant", "meter", *numbers, "", numbers=numbers)
-    tenant = ""
-    for row in rows:
-        if row.tenant != tenant:
-            table.add_section()
-        ledger = output.number(row.ledger)
-        table.add_row(
-            row.tenant if row.tenant != tenant else "",
-            row.meter,
-            output.number(row.expected),
-            f"{row.accepted:,}",
-            f"{row.duplicates:,}",
-            ledger if row.ledger == row.expected else f"[red]{ledger}[/]",
-            _counter(row),
-            _mark(row.agrees),
-        )
-        tenant = row.tenant
-    return table
+    tables: list[RenderableType] = []
+    for hotel in HOTELS:
+        table = output.table(f"{hotel.tenant} [dim]{hotel.plan}[/]", "meter", *numbers, "", numbers=numbers)
+        for row in rows:
+            if row.tenant == hotel.tenant:
+                ledger, expected = output.number(row.ledger), output.number(row.expected)
+                table.add_row(
+                    row.meter,
+                    expected,
+                    f"{row.accepted:,}",
+                    f"{row.duplicates:,}",
+                    ledger if ledger == expected else f"[red]{ledger}[/]",
+                    _counter(row),
+                    _mark(row.agrees),
+                )
+        tables += [table, Text()]
+    return Group(*tables)
 
 
 def _counter(row: MeterRow) -> str:
-    """A counter covers its open period only; where the day reaches further back, say what was expected of it."""
+    """A counter covers its open period only: say so where the day reaches further back."""
     text = output.number(row.counter)
-    if row.counter != row.counter_expected:
+    if not row.counter_agrees:
         return f"[red]{text} ≠ {output.number(row.counter_expected)}[/]"
-    return text if row.counter_expected == row.expected else f"{text} [dim]this period[/]"
+    return text if row.counter_expected == row.expected else f"{text} [dim]({row.period})[/]"

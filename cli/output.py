@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any, TextIO
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -62,7 +63,16 @@ def show_error(error: CommandError, as_json: bool) -> None:
 
 def table(title: str | None, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
     """A table in the house style; the columns named in `numbers` are aligned right."""
-    made = Table(title=title, title_justify="left", header_style="bold", title_style="bold", border_style="dim")
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        border_style="dim",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for column in columns:
         made.add_column(column, justify="right" if column in numbers else "left", no_wrap=column in numbers)
     return made

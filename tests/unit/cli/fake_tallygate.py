@@ -105,8 +105,8 @@ class FakeTallygate:
         for name, made in CATALOG.catalog.meters.items():
             state = self.states.get((tenant, name, ledger))
             total = None if state is None else AGGREGATIONS[made.aggregation].result(state, made.scale)
-            start, end = self._period(name)
-            period = {} if ledger else {"from": iso(start), "to": iso(min(end, 4102444800000))}
+            (kind,), (start, end) = CATALOG.catalog.periods_of(name), self._period(name)
+            period = {} if ledger else {"from": iso(start), "to": iso(min(end, 4102444800000)), "period": kind}
             meters[name] = {"total": total or "0", **period}
         return {
             "tenant": tenant,
