@@ -27,6 +27,8 @@ class Resolved(msgspec.Struct, gc=False):
 
 
 UNMETERED = Resolved({}, {}, {})
+_NOTHING: dict[str, str] = {}
+"""Shared by events that have none; nobody adds to it."""
 
 
 class CompiledMeter:
@@ -46,10 +48,11 @@ class CompiledMeter:
 class _EventType:
     """All that the meters of one event type want."""
 
-    __slots__ = ("dimensions", "meters")
+    __slots__ = ("dimensions", "meters", "unique")
 
     def __init__(self, meters: dict[str, Meter]) -> None:
         self.meters = tuple(CompiledMeter(name, meter) for name, meter in meters.items())
+        self.unique = any(compiled.unique for compiled in self.meters)
         paths = {name: path for meter in meters.values() for name, path in meter.group_by.items()}
         self.dimensions = tuple((name, _member(path), _lookup(path)) for name, path in paths.items())
 
@@ -75,8 +78,8 @@ class CompiledCatalog:
             return UNMETERED
         data: dict[str, Any] = event.data if type(event.data) is dict else {}
         quantities: dict[str, int] = {}
-        uniques: dict[str, str] = {}
-        dimensions: dict[str, str] = {}
+        uniques: dict[str, str] = {} if wanted.unique else _NOTHING
+        dimensions: dict[str, str] = {} if wanted.dimensions else _NOTHING
         for compiled in wanted.meters:
             if compiled.filters and not _passes(compiled, event):
                 continue

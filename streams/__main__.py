@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -29,6 +30,8 @@ def run(probe: Probe = no_probe) -> None:
     logs.configure("streams")
     Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
     uvloop.install()
+    # A batch is many small containers that live as long as it does; the default thresholds walk them again and again.
+    gc.set_threshold(100_000, 50, 100)
     worker = faust.Worker(
         build(settings, probe), loglevel=logging.WARNING, quiet=True, redirect_stdouts=False, override_logging=False
     )

@@ -144,7 +144,8 @@ def _entry(line: int, raw: bytes, frame: Frame, catalog: CompiledCatalog) -> Ent
     if event.type.startswith(RESERVED_TYPES):
         raise InvalidEvent("reserved-type", f"{event.type} is not understood by this version")
     time = frame.received if event.time is None else event.time
-    check_time(time, frame.clock, WRITER_AHEAD_MS, None)
+    if not 0 <= time <= frame.clock:
+        check_time(time, frame.clock, WRITER_AHEAD_MS, None)
     return Entry(line, time, event, raw, catalog.resolve(event), digest(frame.tenant, event.source, event.id))
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from struct import pack
+from struct import Struct, pack
 from typing import Any
-
-_SHORT = [bytes((n,)) for n in range(128)]
 
 
 def varint(number: int) -> bytes:
@@ -23,25 +21,37 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
+_LENGTHS = [varint(number) for number in range(1 << 12)]
+
+
 def blob(data: bytes) -> bytes:
     """One String value: its length and its bytes."""
     size = len(data)
-    return (_SHORT[size] if size < 128 else varint(size)) + data
+    return (_LENGTHS[size] if size < 4096 else varint(size)) + data
 
 
 def text(value: str) -> bytes:
     """One String value of text."""
-    data = value.encode("utf-8", "backslashreplace")
-    size = len(data)
-    return (_SHORT[size] if size < 128 else varint(size)) + data
+    return blob(value.encode("utf-8", "backslashreplace"))
 
 
 def _numbers(code: str) -> Callable[[Sequence[Any]], bytes]:
     return lambda values: pack(f"<{len(values)}{code}", *values)
 
 
+_AT_ONCE = 64
+_small_int128s = Struct("<" + "q8x" * _AT_ONCE).pack
+_BIG = 1 << 63
+
+
 def _int128(values: Sequence[int]) -> bytes:
-    return b"".join([value.to_bytes(16, "little", signed=True) for value in values])
+    """Usual values are not negative and fit in 64 bits: many of those are packed at once, the rest one by one."""
+    if not values or min(values) < 0 or max(values) >= _BIG:
+        return b"".join([value.to_bytes(16, "little", signed=True) for value in values])
+    whole = len(values) - len(values) % _AT_ONCE
+    packed = [_small_int128s(*values[first : first + _AT_ONCE]) for first in range(0, whole, _AT_ONCE)]
+    packed += [value.to_bytes(16, "little") for value in values[whole:]]
+    return b"".join(packed)
 
 
 def _strings(values: Sequence[bytes]) -> bytes:

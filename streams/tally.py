@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import reduce
 from typing import Any, NamedTuple
 
 from metering.aggregation import AGGREGATIONS, Sample
 from metering.catalog import Catalog
 from metering.period import BillingTerm, Period, PeriodKind, period_of
 from metering.position import Position
-from metering.quantity import ONE
 from streams.frame import Entry, Frame
 
 
@@ -47,6 +47,10 @@ class CountedMeters:
         return self.of[meter][0]
 
 
+_ADDED = frozenset({"sum", "count"})
+"""Aggregations whose state is the sum of nanos (an event of a count gives ONE)."""
+
+
 def tally(
     frames: Iterable[tuple[Frame, list[Entry]]], meters: CountedMeters, terms: Terms, epoch: int, partition: int
 ) -> Deltas:
@@ -57,40 +61,66 @@ def tally(
             continue
         mine = deltas.setdefault(frame.tenant, {})
         billing = terms(frame.tenant)
-        current: dict[PeriodKind, Period] = {}
-        keys: dict[tuple[str, PeriodKind], CounterKey] = {}
-        for entry in counted:
-            time = entry.time
-            for meter, nanos in entry.resolved.quantities.items():
-                counter = meters.of.get(meter)
-                if counter is None:
-                    continue
-                aggregation, kinds = counter
-                for kind in kinds:
-                    period = current.get(kind)
-                    if period is None or not period.start <= time < period.end:
-                        period = current[kind] = period_of(kind, time, billing)
-                        keys = {slot: key for slot, key in keys.items() if slot[1] != kind}
-                    key = keys.get((meter, kind))
-                    if key is None:
-                        key = keys[meter, kind] = CounterKey(meter, kind, period.start, period.end)
-                    if not period.is_open(frame.clock):
-                        continue
-                    if aggregation == "sum":
-                        mine[key] = mine.get(key, 0) + nanos
-                    elif aggregation == "count":
-                        mine[key] = mine.get(key, 0) + ONE
-                    elif aggregation == "unique":
-                        # A growing set, because merging frozen ones value by value would be quadratic.
-                        mine.setdefault(key, set()).add(entry.resolved.uniques[meter])
-                    else:
-                        sample = Sample(
-                            nanos,
-                            None,
-                            time,
-                            Position(epoch, partition, frame.offset, entry.line),
-                        )
-                        rule = AGGREGATIONS[aggregation]
-                        state = rule.of(sample)
-                        mine[key] = rule.merge(mine[key], state) if key in mine else state
+        times = [entry.time for entry in counted]
+        first, last = min(times), max(times)
+        kinds = dict.fromkeys(kind for _, used in meters.of.values() for kind in used)
+        periods = {kind: period_of(kind, first, billing) for kind in kinds}
+        if all(last < period.end for period in periods.values()):
+            _add(mine, frame, counted, meters, periods, epoch, partition)
+            continue
+        for entry in counted:  # the frame crosses a boundary: each event has periods of its own
+            periods = {kind: period_of(kind, entry.time, billing) for kind in kinds}
+            _add(mine, frame, [entry], meters, periods, epoch, partition)
     return {tenant: counters for tenant, counters in deltas.items() if counters}
+
+
+def _add(
+    mine: dict[CounterKey, Any],
+    frame: Frame,
+    counted: list[Entry],
+    meters: CountedMeters,
+    periods: dict[PeriodKind, Period],
+    epoch: int,
+    partition: int,
+) -> None:
+    """Add entries whose times all lie in `periods`."""
+    sums: dict[str, int] = {}
+    for entry in counted:
+        for meter, nanos in entry.resolved.quantities.items():
+            sums[meter] = sums.get(meter, 0) + nanos
+    for meter, total in sums.items():
+        aggregation, kinds = meters.of.get(meter, (None, ()))
+        if aggregation is None:
+            continue
+        state: Any = total if aggregation in _ADDED else _state(meter, aggregation, frame, counted, epoch, partition)
+        for kind in kinds:
+            period = periods[kind]
+            if not period.is_open(frame.clock):
+                continue
+            key = CounterKey(meter, kind, period.start, period.end)
+            if key not in mine:
+                mine[key] = state.copy() if aggregation == "unique" else state
+            elif aggregation == "unique":
+                mine[key] |= state
+            elif aggregation in _ADDED:
+                mine[key] += state
+            else:
+                mine[key] = AGGREGATIONS[aggregation].merge(mine[key], state)
+
+
+def _state(meter: str, aggregation: str, frame: Frame, counted: list[Entry], epoch: int, partition: int) -> Any:
+    """The entries' state of one meter that isn't a sum; for `unique` a set."""
+    own = [entry for entry in counted if meter in entry.resolved.quantities]
+    if aggregation == "unique":
+        return {entry.resolved.uniques[meter] for entry in own}
+    rule = AGGREGATIONS[aggregation]
+    samples = (
+        Sample(
+            entry.resolved.quantities[meter],
+            None,
+            entry.time,
+            Position(epoch, partition, frame.offset, entry.line),
+        )
+        for entry in own
+    )
+    return reduce(rule.merge, map(rule.of, samples))
