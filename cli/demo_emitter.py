@@ -14,6 +14,8 @@ from local.demo_account import Account, plain
 from local.demo_workload import Message
 
 BATCH = 40
+BATCH_OF_ASKED = 10
+"""Smaller where the gate is asked: it cannot know what was not reported yet."""
 Ask = Callable[[str], Awaitable[dict[str, Any]]]
 """Asks the gate for so many seconds of voice, a decimal string."""
 
@@ -60,10 +62,11 @@ class Emitter:
         """Send them all, in not less than `lasts_seconds`."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        for first in range(0, len(messages), BATCH):
+        size = BATCH_OF_ASKED if self._ask else BATCH
+        for first in range(0, len(messages), size):
             due = began + lasts_seconds * first / len(messages)
             await asyncio.sleep(max(0.0, due - loop.time()))
-            planned = messages[first : first + BATCH]
+            planned = messages[first : first + size]
             batch = [message for message in planned if await self._takes_place(message)]
             if batch:
                 self._tally.add(batch, await self._sender.send([message.line for message in batch]))

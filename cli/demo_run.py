@@ -18,7 +18,7 @@ from local.demo_workload import BLOCKED_FEATURE, BLOCKED_TENANT, HOTELS, SOURCES
 from metering.clock import DAY_MS, iso
 
 LASTS_SECONDS = 10.0
-MESSAGES_A_SECOND = 2_000
+MESSAGES_A_SECOND = 1_000
 """How fast the day goes by at most: slow enough to watch the counters move."""
 LOOK_SECONDS = 0.3
 KNOWN_SECONDS = 15.0
