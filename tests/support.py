@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import socket
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from local.ports import free_ports
 
 T = TypeVar("T")
 
@@ -61,10 +62,8 @@ def _timed_out(what: str, timeout: float, answer: object, failure: BaseException
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from."""
+    return free_ports(1)[0]
 
 
 class SetClock:
