@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from tenancy.catalogs import CatalogView
-from tenancy.subscriptions import SubscriptionView
-
 from metering.clock import Clock
 from metering.meter import CompiledCatalog
 from metering.partition import partition_of
 from metering.period import BillingTerm
 from streams.frame import MissingCatalog
 from streams.tally import CountedMeters
+from tenancy.catalogs import CatalogView
+from tenancy.subscriptions import SubscriptionView
 
 
 class ControlPlane:
@@ -23,13 +22,19 @@ class ControlPlane:
         self._subscriptions = subscriptions
         self._clock = clock
         self._known: dict[int, CompiledCatalog] = {}
+        self.generation = 0
         self.meters = CountedMeters(catalogs.current(clock.now_ms()).catalog)
 
     async def refresh(self) -> set[str]:
-        """Look for changes; returns the tenants whose billing terms changed."""
+        """Look for changes; returns the tenants whose billing terms changed. `generation` counts what has to be
+        counted anew: changed terms, and meters that got counters or lost them."""
         await self._catalogs.refresh()
-        self.meters = CountedMeters(self._catalogs.current(self._clock.now_ms()).catalog)
-        return await self._subscriptions.refresh()
+        changed = await self._subscriptions.refresh()
+        meters = CountedMeters(self._catalogs.current(self._clock.now_ms()).catalog)
+        if changed or meters.of != self.meters.of:
+            self.generation += 1
+        self.meters = meters
+        return changed
 
     def catalog(self, version: int | None, timestamp: int) -> CompiledCatalog:
         """The version a frame names, or for header-less records the newest in effect at its timestamp."""
@@ -56,7 +61,8 @@ class ControlPlane:
         every = self._subscriptions.all_terms()
         return {tenant: own for tenant, own in every.items() if partition_of(tenant, partitions) == partition}
 
-    def fingerprint(self, partition: int, partitions: int) -> str:
-        """Changes whenever counters of the partition would have to be counted differently."""
-        text = repr((sorted(self.meters.of.items()), sorted(self.terms_of(partition, partitions).items())))
+    def fingerprint(self, partition: int, partitions: int, bucket_ms: int) -> str:
+        """Changes whenever the state of the partition would have to be made differently from the same log."""
+        terms = sorted(self.terms_of(partition, partitions).items())
+        text = repr((bucket_ms, sorted(self.meters.of.items()), terms))
         return blake2b(text.encode(), digest_size=8).hexdigest()

@@ -32,7 +32,6 @@ class Recovered(NamedTuple):
     applied: Applied
     mark: int
     closed_at: int
-    config: str
 
 
 class Recovery:
@@ -64,13 +63,13 @@ class Recovery:
         applied = await self._state.applied()
         prefix = await self._ledger.prefix(-1)
         closed_at = await self._ledger.closing_at()
-        config = self._control.fingerprint(self._partition, self._partitions)
+        config = self._control.fingerprint(self._partition, self._partitions, self._window.bucket_ms)
         if applied is not None and applied.offset <= prefix < applied.offset + FAR_BEHIND:
             same_config = await self._state.config() == config
             if same_config and await self._holds(applied.offset, applied.checksum, start):
-                return Recovered(applied, applied.offset, closed_at if closed_at <= applied.offset else -1, config)
+                return Recovered(applied, applied.offset, closed_at if closed_at <= applied.offset else -1)
         applied = await self._rebuild(prefix, start, config, vitals)
-        return Recovered(applied, prefix, closed_at if closed_at <= prefix else -1, config)
+        return Recovered(applied, prefix, closed_at if closed_at <= prefix else -1)
 
     async def _holds(self, offset: int, expected: int, start: int) -> bool:
         """Whether the log holds the record that was applied last, or begins with the first that wasn't."""

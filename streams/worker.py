@@ -99,17 +99,22 @@ class LedgerWriter(Service):  # type: ignore[misc]
                 if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                     raise error  # a mistake in the program: crash, and let the supervisor start anew
             try:
-                changed = await self._control.refresh()
+                await self._refresh_control()
                 await self._follow_epochs()
                 self._trouble = None
                 self._kept_up = time.monotonic()
             except Unavailable as away:
                 self._trouble = str(away)
                 continue
-            for writer, _ in self._writers.values():
-                for tenant in changed:
-                    writer.recount_tenant(tenant)
             await self._commit()
+
+    async def _refresh_control(self) -> None:
+        """What changed reaches the writers before they can come to their next batch: nothing is awaited in between."""
+        changed = await self._control.refresh()
+        for writer, _ in self._writers.values():
+            for tenant in changed:
+                if writer.owns(tenant):
+                    writer.recount_tenant(tenant)
 
     async def _follow_epochs(self) -> None:
         known = sorted(await self._epochs.all(), key=lambda epoch: epoch.epoch)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from metering.errors import Halt, Unavailable
+from metering.partition import partition_of
 from streams import metrics
 from streams.control import ControlPlane
 from streams.counters import CounterCache
@@ -25,7 +26,7 @@ from streams.recovery import Recovery
 from streams.rows import dead_insert, event_inserts, frame_insert
 from streams.settings import Settings
 from streams.state import Applied, Operation, PartitionState
-from streams.tally import tally
+from streams.tally import CountedMeters, tally
 from streams.vitals import Vitals
 
 _log = structlog.get_logger(__name__)
@@ -81,7 +82,8 @@ class PartitionWriter:
         self._applied = Applied(-1, 0, 0)
         self._mark = -1
         self._closed_at = -1
-        self._config = ""
+        self._generation = -1
+        self._counted: CountedMeters | None = None
         self.vitals = Vitals()
 
     @property
@@ -92,6 +94,10 @@ class PartitionWriter:
     def stop(self) -> None:
         """Finish the batch in flight, then return from `run`."""
         self._stopping.set()
+
+    def owns(self, tenant: str) -> bool:
+        """Whether the tenant lives on this partition."""
+        return partition_of(tenant, self._partitions) == self.partition
 
     def recount_tenant(self, tenant: str) -> None:
         """Its billing terms changed: count its counters anew from the ledger, between two batches."""
@@ -123,9 +129,10 @@ class PartitionWriter:
         while not self._stopping.is_set() and not await self._turn.begun():
             await self._pause(0.2)
         self.vitals.recovering("reading where log, ledger and state stand")
+        self._generation, self._counted = self._control.generation, self._control.meters
+        self._recount.clear()
         recovered = await self._recovery.run(self.vitals)
         self._applied, self._mark, self._closed_at = recovered.applied, recovered.mark, recovered.closed_at
-        self._config = recovered.config
         self._log.seek(self._applied.offset + 1)
         await self._turn.announce()
         self.vitals.running()
@@ -133,6 +140,8 @@ class PartitionWriter:
         while not self._stopping.is_set():
             records = await self._log.read(self._settings.batch_records, _READ_MS)
             for batch in self._batches(records):
+                if self._control.generation != self._generation:
+                    await self._count_anew()
                 await self._batch(batch)
                 self.vitals.progress()
                 if self._stopping.is_set():
@@ -253,34 +262,34 @@ class PartitionWriter:
             upto = self._applied.offset
             if await self._ledger.accounted(self._mark, upto) != upto - self._mark:
                 raise Moved("the ledger lacks records that were applied")
-        config = self._control.fingerprint(self.partition, self._partitions)
-        if config != self._config:
-            tenants: list[str | None] = [*self._recount] if self._recount else [None]
-            self._recount.clear()
-            await self._count_anew(tenants, config)
+            self._mark = upto
+        if self._control.generation != self._generation:
+            await self._count_anew()
         self.vitals.progress()
 
-    async def _count_anew(self, tenants: Sequence[str | None], config: str) -> None:
-        """Replace counters by what the ledger gives, fenced like a batch that applies no record."""
+    async def _count_anew(self) -> None:
+        """Billing terms or the counted meters changed: replace the counters concerned by what the ledger gives.
+
+        Before the next batch, so that none adds to a counter that does not exist yet; fenced like a batch that applies
+        no record.
+        """
+        generation, meters, tenants = self._control.generation, self._control.meters, sorted(self._recount)
+        everyone = self._counted is None or meters.of != self._counted.of
         terms = self._control.terms_of(self.partition, self._partitions)
         operations: list[Operation] = []
-        for tenant in tenants:
+        for tenant in [None] if everyone else tenants:
             operations += self._state.drop(await self._state.counter_names(tenant))
             async for chunk in counter_operations(
-                self._state,
-                self._ledger,
-                self._control.meters,
-                terms,
-                self._applied.clock,
-                self._applied.offset,
-                tenant,
+                self._state, self._ledger, meters, terms, self._applied.clock, self._applied.offset, tenant
             ):
                 operations += chunk
+        config = self._control.fingerprint(self.partition, self._partitions, self._window.bucket_ms)
         operations.append(self._state.set_config(config))
         self._cache.clear()
         if not await self._state.apply(self._applied.offset, self._applied, operations):
             raise Moved("another writer applied a batch")
-        self._config = config
+        self._generation, self._counted = generation, meters
+        self._recount.difference_update(tenants)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not when told to stop."""
