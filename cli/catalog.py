@@ -78,7 +78,7 @@ def _tables(answer: dict[str, Any]) -> RenderableType:
     for feature in catalog["features"]:
         cells = (_grant(plan["entitlements"].get(feature)) for plan in plans.values())
         grants.add_row(feature, *cells)
-    return Group(meters, grants)
+    return Group(meters, "", grants)
 
 
 def _grant(right: dict[str, Any] | None) -> str:

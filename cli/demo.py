@@ -78,13 +78,13 @@ async def _demo(
                     await system.unless_it_stops(run.emit())
                 lasted = time.monotonic() - sending
                 await system.unless_it_stops(run.judge())
+                result = run.result(lasted)
+                output.show(result, as_json, report(run))
+                if not as_json:
+                    output.stdout().print(_verdict(result, plant_loss))
         finally:
             with console.status("stopping …"):
                 await system.stop()
-    result = run.result(lasted)
-    output.show(result, as_json, report(run))
-    if not as_json:
-        output.stdout().print(_verdict(result, plant_loss))
     return result
 
 

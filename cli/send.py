@@ -86,7 +86,8 @@ async def _send(
         if done.rejected > len(done.errors):
             result["errors_left_out"] = done.rejected - ERRORS_KEPT
         if wait is not None:
-            result["applied"] = await wait_applied(api, done.positions, wait)
+            with output.stderr().status("waiting until all is counted …"):
+                result["applied"] = await wait_applied(api, done.positions, wait)
         return result
 
 

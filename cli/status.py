@@ -124,7 +124,7 @@ def _tables(found: Mapping[str, Any]) -> RenderableType:
     if age is not None:
         behind += f", counters {age:.1f} s old"
     verdict = "[green]✓ ready[/]" if found["ready"] else "[red]✗ not ready[/]"
-    return Group(places, processes, f"{verdict}  lag: {behind}")
+    return Group(places, "", processes, "", f"{verdict}  lag: {behind}")
 
 
 def _runs(pid: int) -> bool:

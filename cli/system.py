@@ -38,6 +38,12 @@ def find_system(data_dir: Path | None, environment: Mapping[str, str]) -> System
             )
         return System(console=url.rstrip("/"), key=key)
     state = read_state(data_dir or DEFAULT_DATA_DIR)
+    if state.get("ready") is False:
+        raise CommandError(
+            UNREACHABLE,
+            f"The system on {data_dir or DEFAULT_DATA_DIR} is stopped, or not ready yet.",
+            "`tallygate up` starts it and says when it is ready.",
+        )
     try:
         return System(
             console=state["console"].rstrip("/"),

@@ -69,8 +69,9 @@ def show(name: Name, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Show one tenant."""
     tenant = asyncio.run(_console(data_dir, "GET", f"/v1/tenants/{quote(name, safe='')}"))
     rows = output.table(None, "of", output.plain(name))
-    for field, value in tenant.items():
-        rows.add_row(field, output.plain("–" if value is None else str(value)))
+    for field, value in {**tenant, **(tenant.get("subscription") or {})}.items():
+        if not isinstance(value, dict):
+            rows.add_row(field.replace("_", " "), output.plain("–" if value is None else str(value)))
     output.show(tenant, as_json, rows)
 
 

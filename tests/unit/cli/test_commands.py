@@ -63,6 +63,14 @@ def test_nothing_running_is_3_and_says_what_to_start(
     assert "tallygate up" in capsys.readouterr().err
 
 
+def test_a_system_that_was_stopped_is_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _state(tmp_path, ready=False)
+
+    assert run(["tenant", "list", "--data-dir", str(tmp_path)]) == 3
+
+    assert "stopped, or not ready yet" in capsys.readouterr().err
+
+
 def test_a_system_that_does_not_answer_is_3(system: FakeSystem, capsys: pytest.CaptureFixture[str]) -> None:
     system.silent("GET", "/v1/tenants")
 
@@ -172,8 +180,8 @@ def test_a_good_catalog_is_applied_as_it_is_written(
     assert "version 4" in capsys.readouterr().out
 
 
-def _state(path: Path) -> None:
-    state = {"console": "http://c/", "ingest": "http://i", "gate": "http://g", "admin_key": "stored"}
+def _state(path: Path, ready: bool = True) -> None:
+    state = {"ready": ready, "console": "http://c/", "ingest": "http://i", "gate": "http://g", "admin_key": "stored"}
     (path / "tallygate.json").write_bytes(msgspec.json.encode(state))
 
 
