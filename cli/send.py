@@ -65,7 +65,7 @@ async def _send(
     system = find_system(data_dir, environment)
     async with open_api(system) as api:
         epoch = str((await api.console("GET", "/v1/applied"))["epoch"])
-        journal = Journal(data_dir or DEFAULT_DATA_DIR, file.digest, system.key, system.console, epoch)
+        journal = Journal(data_dir or DEFAULT_DATA_DIR, file.digest, system.key, epoch)
         sender = Sender(api.transport, await api.ingest_url(), api.headers())
         if journal.resumed_from:
             output.stderr().print(f"[dim]going on after {journal.resumed_from:,} events that were sent before[/]")

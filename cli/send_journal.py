@@ -1,4 +1,4 @@
-"""How far a `send` came, on disk, so that an interrupted one goes on: one small file per (file, key, system, epoch)."""
+"""How far a `send` came, on disk, so that an interrupted one goes on: one small file per (file, key, epoch)."""
 
 from __future__ import annotations
 
