@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from prometheus_client import Counter, Gauge
 
@@ -11,6 +12,15 @@ from streams.frame import Entry, Frame
 EVENTS = Counter("tallygate_writer_events", "Events by what became of them", ["outcome"])
 FRAMES = Counter("tallygate_writer_frames", "Records accounted for")
 LAG = Gauge("tallygate_writer_lag_records", "Records not yet applied", ["partition"])
+
+
+def observe_lag(partition: str, lag: int | None) -> None:
+    """Show a partition's lag, and nothing while it is unknown: zero would be a claim."""
+    if lag is not None:
+        LAG.labels(partition).set(lag)
+        return
+    with suppress(KeyError):
+        LAG.remove(partition)
 
 
 def observe_batch(judged: Sequence[tuple[Frame, list[Entry]]], duplicates: Sequence[int]) -> None:

@@ -21,6 +21,7 @@ class Vitals:
     def recovering(self, doing: str) -> None:
         """Not serving yet."""
         self._doing = doing
+        self.lag = None
 
     def running(self) -> None:
         """Serving batches."""

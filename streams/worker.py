@@ -161,6 +161,8 @@ class LedgerWriter(Service):  # type: ignore[misc]
 
     async def _release(self, released: list[TopicPartition]) -> None:
         leaving = [self._writers.pop(tp) for tp in released]
+        for tp in released:
+            metrics.observe_lag(f"{tp.topic}/{tp.partition}", None)
         for writer, _ in leaving:
             writer.stop()
         await asyncio.gather(*(task for _, task in leaving), return_exceptions=True)
@@ -168,7 +170,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
     async def _commit(self) -> None:
         offsets = {}
         for tp, (writer, _) in self._writers.items():
-            metrics.LAG.labels(f"{tp.topic}/{tp.partition}").set(writer.vitals.lag or 0)
+            metrics.observe_lag(f"{tp.topic}/{tp.partition}", writer.vitals.lag)
             if writer.applied_offset >= 0:
                 offsets[tp] = writer.applied_offset + 1
         if offsets:

@@ -113,6 +113,7 @@ class PartitionWriter:
                 except Moved as moved:
                     _log.warning("recovering", epoch=self.epoch, partition=self.partition, reason=str(moved))
                     failures = 0
+                    await self._pause(_BACKOFF_SECONDS[0])  # two that overtake each other must not spin
                 except Unavailable as error:
                     self.vitals.trouble(str(error))
                     _log.warning("waiting", epoch=self.epoch, partition=self.partition, reason=str(error))
