@@ -2,7 +2,7 @@
 
 Enough of it for clickhouse-connect's sync and async clients: statements in the query string, the body or a form;
 INSERT data in any format, passed to the engine as it came; query parameters, settings, compressed bodies, errors with
-their codes. One process per path. Measured here: 100,000 rows/s of usage_events as Native blocks of 20,000.
+their codes. Not here: sessions (each request stands alone), users, compressed answers. One process per path.
 """
 
 from __future__ import annotations
@@ -10,89 +10,151 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gzip
+import json
+import os
 import re
 import signal
 import sys
 import threading
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import chdb
 import lz4.frame
 import uvloop
 from aiohttp import web
 from backports import zstd
 
-_THREADS = 8
+from local.clickhouse_statement import Statement, parse
+from local.ports import HOST
+
+_READERS = 6
+_INSERTERS = 4
 _MAX_BODY = 1 << 30
-_TRANSPORT = frozenset(
-    (
-        *("query", "database", "default_format", "query_id", "user", "password", "role", "session_id"),
-        *("session_timeout", "session_check", "compress", "decompress", "enable_http_compression", "buffer_size"),
-        *("wait_end_of_query", "send_progress_in_http_headers", "http_headers_progress_interval_ms"),
-        "client_protocol_version",
-    )
-)
-_FORMAT = re.compile(rb"(?is)^(.*?)\bFORMAT\s+(\w+)[ \t]*;?\s*$")
-_INSERT = re.compile(rb"(?is)^\s*INSERT\b")
-_INSERT_HEAD = re.compile(rb"(?is)^\s*INSERT\b[^\n]*?\bFORMAT[ \t]+(\w+)[ \t]*\r?\n?")
-_CODE = re.compile(r"Code: (\d+)")
-_UNCOMPRESS = {
-    "lz4": lz4.frame.decompress,
+_MAX_LINE = 1 << 20
+_DRAIN_SECONDS = 10
+_CODE = re.compile(r"Code: (\d+)\..*", re.DOTALL)
+_UNKNOWN = "1002"
+_STATUS = {
+    **dict.fromkeys((6, 8, 15, 25, 26, 27, 36, 38, 41, 44, 53, 62, 72, 117, 167, 168, 223, 321, 376, 427), 400),
+    **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 78, 81, 115, 336), 404),
+    48: 501,
+    76: 503,
+    159: 408,
+}
+"""Error code → HTTP status, as a ClickHouse server has them; 500 for the others."""
+
+
+class Answer(NamedTuple):
+    """What a statement gave: bytes in its format, and the counts of X-ClickHouse-Summary."""
+
+    body: bytes
+    summary: dict[str, int]
+
+
+class Engine:
+    """chDB behind threads with a connection each. Inserts have threads of their own: long reads do not hold them up."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises RuntimeError when `path` cannot be opened, as when another process has it open."""
+        import chdb  # takes its time zone from the environment when it is loaded
+
+        self._connect: Callable[[], Any] = lambda: chdb.connect(str(path))
+        self._first = self._connect()  # while it is open the engine stays up
+        self._local = threading.local()
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
+        self._inserters = ThreadPoolExecutor(_INSERTERS, thread_name_prefix="insert")
+
+    async def run(self, statement: Statement) -> Answer:
+        """Raises RuntimeError with the engine's text."""
+        pool = self._readers if statement.data is None else self._inserters
+        return await asyncio.get_running_loop().run_in_executor(pool, self._run, statement)
+
+    def close(self) -> None:
+        """Wait for what runs."""
+        for pool in (self._readers, self._inserters):
+            pool.shutdown(cancel_futures=True)
+
+    def _run(self, statement: Statement) -> Answer:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = self._connect()
+        connection = self._local.connection
+        if not statement.changes_session:
+            return _execute(connection, statement)
+        try:
+            _prepare(connection, statement)
+            return _execute(connection, statement)
+        finally:
+            del self._local.connection
+            connection.close()
+
+
+def _prepare(connection: Any, statement: Statement) -> None:
+    if statement.database:
+        connection.query(f"USE {_quoted(statement.database, '`')}")
+    settings = dict(statement.settings)
+    if statement.readonly:
+        settings["readonly"] = "2"  # last: it forbids no setting, but that of itself
+    if settings:
+        # A name that is not one must not become part of the statement.
+        parts = [f"{_quoted(name, '`')} = {_quoted(value, chr(39))}" for name, value in settings.items()]
+        connection.query(f"SET {', '.join(parts)}")
+
+
+def _execute(connection: Any, statement: Statement) -> Answer:
+    if statement.data is None:
+        result = connection.query(statement.sql, statement.format, params=statement.parameters or None)
+        counts = {name: getattr(result, name)() for name in ("rows_read", "bytes_read", "rows_written")}
+        return Answer(bytes(result.bytes() or b""), _summary(**counts, seconds=result.elapsed()))
+    inserter = connection.send_insert(statement.sql, statement.format)
+    inserter.append(statement.data)
+    written = inserter.finish()
+    return Answer(b"", _summary(0, 0, written.rows_written, written.elapsed))
+
+
+def _summary(rows_read: int, bytes_read: int, rows_written: int, seconds: float) -> dict[str, int]:
+    return {
+        "read_rows": rows_read,
+        "read_bytes": bytes_read,
+        "written_rows": rows_written,
+        "elapsed_ns": int(seconds * 1e9),
+    }
+
+
+def _quoted(text: str, mark: str) -> str:
+    return mark + text.replace("\\", "\\\\").replace(mark, "\\" + mark) + mark
+
+
+def _lz4(body: bytes) -> bytes:
+    """All frames of `body`: lz4.frame.decompress stops after the first in silence."""
+    parts = []
+    while body:
+        frame = lz4.frame.LZ4FrameDecompressor()
+        parts.append(frame.decompress(body))
+        if not frame.eof:
+            raise ValueError("the last lz4 frame is not complete")
+        body = frame.unused_data or b""
+    return b"".join(parts)
+
+
+_UNCOMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "lz4": _lz4,
     "gzip": gzip.decompress,
     "deflate": zlib.decompress,
     "zstd": zstd.decompress,
 }
 
 
-class Statement(NamedTuple):
-    """One request: SQL without its FORMAT, the format, INSERT data, query parameters and engine settings."""
-
-    sql: str
-    format: str
-    data: bytes | None
-    parameters: dict[str, str]
-
-
-class Engine:
-    """chDB behind a few threads, each with a connection of its own, so that a long read holds up no insert."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = str(path)
-        self._local = threading.local()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="chdb")
-        self._connection()  # refuses a path in use before anything listens
-
-    def _connection(self) -> Any:
-        if not hasattr(self._local, "connection"):
-            self._local.connection = chdb.connect(self._path)
-        return self._local.connection
-
-    async def run(self, statement: Statement) -> bytes:
-        """The answer in the statement's format, nothing for an INSERT. Raises RuntimeError with the engine's text."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, statement)
-
-    def _run(self, statement: Statement) -> bytes:
-        connection = self._connection()
-        if statement.data is None:
-            return bytes(
-                connection.query(statement.sql, statement.format, params=statement.parameters or None).bytes() or b""
-            )
-        inserter = connection.send_insert(statement.sql, statement.format)
-        inserter.append(statement.data)
-        inserter.finish()
-        return b""
-
-    def close(self) -> None:
-        """Wait for what runs."""
-        self._pool.shutdown()
-
-
-ENGINE = web.AppKey("engine", Engine)
+def _uncompressed(body: bytes, encoding: str) -> bytes:
+    if encoding not in _UNCOMPRESS:
+        raise ValueError(f"Code: 89. DB::Exception: Unknown compression method {encoding}.")
+    try:
+        return _UNCOMPRESS[encoding](body)
+    except (ValueError, RuntimeError, OSError, EOFError, zlib.error, zstd.ZstdError) as error:
+        raise ValueError(f"Code: 271. DB::Exception: Cannot decompress the body as {encoding}: {error}.") from error
 
 
 async def read_statement(request: web.Request) -> Statement:
@@ -104,48 +166,13 @@ async def read_statement(request: web.Request) -> Statement:
             fields[name] = value.file.read().decode() if isinstance(value, web.FileField) else str(value)
     else:
         body = await request.read()
-        # aiohttp undoes gzip and deflate by itself; lz4 and zstd are left to us.
-        encoding = request.headers.get("Content-Encoding", "").lower()
-        if body and encoding in ("lz4", "zstd"):
-            body = _UNCOMPRESS[encoding](body)
-    parameters = {name[6:]: value for name, value in fields.items() if name.startswith("param_")}
-    settings = {
-        name: value for name, value in fields.items() if name not in _TRANSPORT and not name.startswith("param_")
-    }
-    sql, form, data = _split(fields.get("query", "").encode(), body, fields.get("default_format", "TabSeparated"))
-    return Statement(_with_settings(sql, settings), form, data, parameters)
+        encoding = request.headers.get("Content-Encoding", "identity").lower()
+        if body and encoding != "identity":
+            body = await asyncio.to_thread(_uncompressed, body, encoding)
+    return parse(fields, body, readonly=request.method in ("GET", "HEAD"))
 
 
-def _split(query: bytes, body: bytes, default_format: str) -> tuple[str, str, bytes | None]:
-    if query and body and not _INSERT.match(query):
-        query, body = query + b" " + body, b""
-    if not query:
-        head = _INSERT_HEAD.match(body)
-        if head is not None:
-            query, body = body[: head.end()], body[head.end() :]
-        else:
-            query, body = body, b""
-    if not query.strip():
-        raise ValueError("Code: 62. DB::Exception: empty query")
-    match = _FORMAT.match(query)
-    if match is None:
-        return query.decode(), default_format, None
-    sql, form = match[1].decode(), match[2].decode()
-    return sql, form, body if _INSERT.match(query) else None
-
-
-def _with_settings(sql: str, settings: Mapping[str, str]) -> str:
-    """Settings of the request as a SETTINGS clause; only SELECTs take ours (inserts come without any)."""
-    if not settings or not re.match(r"(?is)\s*(SELECT|WITH)\b", sql) or re.search(r"(?i)\bSETTINGS\b", sql):
-        return sql
-    clauses = [f"{name} = {_literal(value)}" for name, value in settings.items() if re.fullmatch(r"\w+", name)]
-    return f"{sql.rstrip().rstrip(';')} SETTINGS {', '.join(clauses)}" if clauses else sql
-
-
-def _literal(value: str) -> str:
-    if re.fullmatch(r"-?\d+(\.\d+)?", value):
-        return value
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+ENGINE = web.AppKey("engine", Engine)
 
 
 async def handle(request: web.Request) -> web.Response:
@@ -160,12 +187,14 @@ async def handle(request: web.Request) -> web.Response:
         statement = await read_statement(request)
         answer = await request.app[ENGINE].run(statement)
     except (RuntimeError, ValueError) as error:
-        code = _CODE.search(str(error))
-        headers["X-ClickHouse-Exception-Code"] = code[1] if code else "1002"
-        missing = code is not None and code[1] in ("60", "81")
-        return web.Response(status=404 if missing else 500, text=str(error), headers=headers)
+        found = _CODE.search(str(error))
+        code = found[1] if found else _UNKNOWN
+        status = _STATUS.get(int(code), 400 if isinstance(error, ValueError) else 500)
+        headers["X-ClickHouse-Exception-Code"] = code
+        return web.Response(status=status, text=f"{found[0] if found else error}\n", headers=headers)
     headers["X-ClickHouse-Format"] = statement.format
-    return web.Response(body=answer, headers=headers)
+    headers["X-ClickHouse-Summary"] = json.dumps({name: str(value) for name, value in answer.summary.items()})
+    return web.Response(body=answer.body, headers=headers)
 
 
 async def ping(request: web.Request) -> web.Response:
@@ -173,21 +202,30 @@ async def ping(request: web.Request) -> web.Response:
     return web.Response(text="Ok.\n")
 
 
-async def serve(path: Path, port: int) -> None:
+async def serve(engine: Engine, port: int) -> None:
     """Run until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     app = web.Application(client_max_size=_MAX_BODY)
-    app[ENGINE] = Engine(path)
+    app[ENGINE] = engine
     app.router.add_get("/ping", ping)
     app.router.add_route("*", "/", handle)
-    runner = web.AppRunner(app, access_log=None, max_line_size=1 << 20, max_field_size=1 << 16, shutdown_timeout=10)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,
+        max_line_size=_MAX_LINE,
+        max_field_size=_MAX_LINE,
+        shutdown_timeout=_DRAIN_SECONDS,
+    )
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    await stop.wait()
-    await runner.cleanup()
-    app[ENGINE].close()
+    try:
+        await web.TCPSite(runner, HOST, port).start()
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+        engine.close()
 
 
 def main() -> None:
@@ -197,10 +235,15 @@ def main() -> None:
     parser.add_argument("--path", type=Path, required=True, help="where the data is kept")
     options = parser.parse_args()
     options.path.mkdir(parents=True, exist_ok=True)
+    os.environ["TZ"] = "UTC"  # what times without a zone mean must not depend on the machine
     try:
-        uvloop.run(serve(options.path, options.port))
+        engine = Engine(options.path)
     except RuntimeError as error:
-        sys.exit(f"cannot open {options.path}: {error}")
+        sys.exit(f"cannot open {options.path}: does another process have it open? {error}")
+    try:
+        uvloop.run(serve(engine, options.port))
+    except OSError as error:
+        sys.exit(f"cannot listen on {HOST}:{options.port}: {error}")
 
 
 if __name__ == "__main__":
