@@ -94,7 +94,7 @@ async def _send(
 async def send_batches(file: EventsFile, sender: Sender, journal: Journal, show: Any = None) -> None:
     """Send what the journal has not got yet, REQUESTS batches at a time. Raises CommandError of one that failed."""
     slots = asyncio.Semaphore(REQUESTS)
-    saved = time.monotonic()
+    saved = -SAVE_SECONDS  # the first receipt is kept at once
 
     async def one(batch: Batch) -> None:
         nonlocal saved

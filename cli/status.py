@@ -59,13 +59,15 @@ async def _status(data_dir: Path | None, environment: Mapping[str, str]) -> dict
         }
         writers = [url for name, url in probes.items() if name.startswith("streams")]
         samples = [sample for url in writers for sample in await _gauges(api.transport, url)]
+        # A partition whose lag is unknown has no sample: a sum without it would claim too little.
         lags = [value for name, value in samples if name == LAG]
+        complete = bool(lags) and len(lags) == await _partitions(api)
         ages = [value for name, value in samples if name == FRESHNESS]
         return {
             **state,
             "ready": all(answer["ready"] for answer in readiness.values()),
             "readiness": readiness,
-            "lag": int(sum(lags)) if lags else None,
+            "lag": int(sum(lags)) if complete else None,
             "freshness_seconds": max(ages, default=None),
         }
 
@@ -86,6 +88,15 @@ async def _probe(transport: Transport, url: str) -> dict[str, Any] | None:
     except msgspec.MsgspecError:
         return {"ready": False, "failures": {"process": f"answered {reply.status}"}}
     return answer
+
+
+async def _partitions(api: Api) -> int | None:
+    """Of the current epoch; None while the console cannot tell."""
+    try:
+        count: int = (await api.console("GET", "/v1/applied"))["count"]
+    except CommandError:
+        return None
+    return count
 
 
 async def _gauges(transport: Transport, url: str) -> list[tuple[str, float]]:

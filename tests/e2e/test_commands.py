@@ -58,7 +58,7 @@ def test_status_says_what_up_said_and_that_all_are_ready(system: RunningSystem) 
         "console",
         "ingest-0",
     }
-    assert status.json["lag"] == 0
+    wait_until(lambda: system.tallygate("status").json["lag"] == 0, timeout=20, what="nothing left to apply")
     state = system.data_dir / "tallygate.json"
     assert state.stat().st_mode & 0o777 == 0o600
 

@@ -34,6 +34,7 @@ def state(system: FakeSystem, tmp_path: Path) -> dict[str, Any]:
     }
     (tmp_path / "tallygate.json").write_bytes(msgspec.json.encode(described))
     system.call("GET", "/s/metrics", lambda asked: Reply(200, {}, METRICS))
+    system.on("GET", "/v1/applied", {"epoch": 1, "count": 2, "partitions": {}})
     return described
 
 
@@ -50,6 +51,19 @@ def test_a_ready_system_is_0_and_told_with_its_lag(
     assert found["lag"] == 7
     assert found["processes"] == state["processes"]
     assert set(found["readiness"]) == {"ingest-0", "streams-0"}
+
+
+def test_a_partition_whose_lag_is_unknown_makes_the_sum_unknown(
+    system: FakeSystem, state: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    system.on("GET", "/i/readyz", READY)
+    system.on("GET", "/s/readyz", READY)
+    system.answers["GET", "/v1/applied"].clear()
+    system.on("GET", "/v1/applied", {"epoch": 1, "count": 3, "partitions": {}})
+
+    assert run(["status", "--data-dir", ".", "--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out)["lag"] is None
 
 
 def test_one_process_that_is_not_ready_makes_it_1_and_says_why(
