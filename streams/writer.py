@@ -7,7 +7,8 @@ again, and step 4 lets one of them through (ledger.md).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import structlog
 
@@ -22,7 +23,7 @@ from streams.frame import Entry, Frame, MissingCatalog, Record, decode
 from streams.ledger import PartitionLedger
 from streams.log import PartitionLog
 from streams.rebuild import counter_operations
-from streams.recovery import Recovery
+from streams.recovery import Recovered, Recovery
 from streams.rows import dead_insert, event_inserts, frame_insert
 from streams.settings import Settings
 from streams.state import Applied, Operation, PartitionState
@@ -31,11 +32,14 @@ from streams.vitals import Vitals
 
 _log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 Probe = Callable[[str], Awaitable[None]]
 """Called after each effect with its number; tests stop or kill the writer there."""
 
 _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 _READ_MS = 500
+_TURN_SECONDS = 0.2
 _LEDGER_CHECK_EVERY = 10
 """In looks at Redis: the ledger can only be older after somebody put it back, and asking it costs more."""
 
@@ -78,6 +82,7 @@ class PartitionWriter:
         self._cache = CounterCache()
         self._recovery = Recovery(epoch, partition, partitions, log, state, ledger, control, self._window)
         self._stopping = asyncio.Event()
+        self._waiting: asyncio.Task[Any] | None = None
         self._recount: set[str] = set()
         self._applied = Applied(-1, 0, 0)
         self._mark = -1
@@ -92,8 +97,13 @@ class PartitionWriter:
         return self._applied.offset
 
     def stop(self) -> None:
-        """Finish the batch in flight, then return from `run`."""
+        """Finish the batch in flight, then return from `run`; a wait for records or a recovery is broken off.
+
+        aiokafka keeps readers waiting while a rebalance is under way, and the rebalance waits for us.
+        """
         self._stopping.set()
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def owns(self, tenant: str) -> bool:
         """Whether the tenant lives on this partition."""
@@ -126,21 +136,17 @@ class PartitionWriter:
     async def _serve(self) -> None:
         """Recover, then apply batches until something moves."""
         self._cache.clear()
-        self.vitals.recovering("waiting for the epoch before")
-        while not self._stopping.is_set() and not await self._turn.begun():
-            await self._pause(0.2)
-        self.vitals.recovering("reading where log, ledger and state stand")
-        self._generation, self._counted = self._control.generation, self._control.meters
-        self._recount.clear()
-        recovered = await self._recovery.run(self.vitals)
-        self._applied, self._mark, self._closed_at = recovered.applied, recovered.mark, recovered.closed_at
+        recovered = await self._unless_stopped(self._recover())
+        if recovered is None:
+            return
+        self._applied, self._mark, self._closed_at = recovered
         self._log.seek(self._applied.offset + 1)
         await self._turn.announce()
         self.vitals.running()
         looks = 0
         while not self._stopping.is_set():
-            records = await self._log.read(self._settings.batch_records, _READ_MS)
-            for batch in self._batches(records):
+            records = await self._unless_stopped(self._log.read(self._settings.batch_records, _READ_MS))
+            for batch in self._batches(records or ()):
                 if self._control.generation != self._generation:
                     await self._count_anew()
                 await self._batch(batch)
@@ -151,6 +157,30 @@ class PartitionWriter:
             if self.vitals.look_due(self._settings.check_seconds):
                 looks += 1
                 await self._look(ledger_too=looks % _LEDGER_CHECK_EVERY == 0)
+
+    async def _recover(self) -> Recovered:
+        self.vitals.recovering("waiting for the epoch before")
+        while not await self._turn.begun():  # noqa: ASYNC110 (the ledger tells, not this process)
+            await asyncio.sleep(_TURN_SECONDS)
+        self.vitals.recovering("reading where log, ledger and state stand")
+        self._generation, self._counted = self._control.generation, self._control.meters
+        self._recount.clear()
+        return await self._recovery.run(self.vitals)
+
+    async def _unless_stopped(self, waiting: Coroutine[Any, Any, T]) -> T | None:
+        """What `waiting` gives, None when `stop` broke it off. Only for what may be broken off anywhere."""
+        if self._stopping.is_set():
+            waiting.close()
+            return None
+        task = self._waiting = asyncio.create_task(waiting)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self._stopping.is_set() and task.cancelled():
+                return None
+            raise
+        finally:
+            self._waiting = None
 
     def _batches(self, records: Sequence[Record]) -> list[list[Record]]:
         """Cut by bytes, so that a batch of large frames stays bounded too."""

@@ -55,6 +55,10 @@ class Program:
             self._process.kill()
             self._process.wait()
 
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process is not None and self._process.poll() is not None
+
     def output(self) -> str:
         """All it said."""
         return self._log.read_text(errors="replace")

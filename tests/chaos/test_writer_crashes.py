@@ -55,6 +55,20 @@ async def test_a_frozen_writer_that_wakes_behind_another_changes_nothing(stage: 
     await stage.exact()
 
 
+async def test_workers_that_join_and_leave_under_load_leave_totals_exact(stage: Stage) -> None:
+    workers = [stage.engines.worker(f"worker-{number}") for number in range(3)]
+    for worker in workers:
+        worker.start()
+        await stage.workload.produce(frames=6)
+    await stage.exact()
+    for worker in workers[:2]:
+        await stage.workload.produce(frames=6)
+        worker.send(signal.SIGTERM)
+        await eventually(worker.ended, timeout=20, what="a worker that was told to stop still runs")
+    await stage.exact()
+    await eventually(workers[2].ready, timeout=20)
+
+
 @pytest.mark.parametrize("effect", ["2", "4"])
 async def test_a_flush_of_redis_in_the_middle_of_a_batch_leaves_totals_exact(
     stage: Stage, tmp_path: Path, effect: str
