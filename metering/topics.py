@@ -8,3 +8,9 @@ CROSSINGS = "usage.crossings"
 def events(epoch: int) -> str:
     """The topic that holds the usage events of `epoch`."""
     return f"usage.events.{epoch}"
+
+
+def epoch_of(topic: str) -> int | None:
+    """The epoch whose events `topic` holds, None for other topics."""
+    prefix, _, number = topic.rpartition(".")
+    return int(number) if prefix == "usage.events" and number.isdecimal() else None

@@ -14,7 +14,6 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from tenancy.epochs import Epoch, Epochs
 
 from metering import keys, topics
 from metering.errors import Unavailable
@@ -22,6 +21,7 @@ from metering.frame import CLOSING_HEADERS, checksum, read_headers
 from metering.partition import partition_of
 from streams.frame import Frame, Record
 from streams.ledger import PartitionLedger
+from tenancy.epochs import Epoch, Epochs
 
 _log = structlog.get_logger(__name__)
 
@@ -103,7 +103,11 @@ async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None
         current = await epochs.current()
         existing = set(await admin.list_topics())
         if current is None:
-            return await _begin(admin, epochs, 1, partitions or DEFAULT_PARTITIONS)
+            # Topics that this control plane has not made are another system's: left alone, never written to.
+            others = [number for name in existing if (number := topics.epoch_of(name)) is not None]
+            if others:
+                _log.warning("the broker has epochs that are not ours", epochs=sorted(others))
+            return await _begin(admin, epochs, max(others, default=0) + 1, partitions or DEFAULT_PARTITIONS)
         if topics.events(current.epoch) not in existing:
             # The log is gone with its broker. Epochs before it can't be read on either.
             _log.warning("the topic of the current epoch is gone; a new epoch begins", epoch=current.epoch)
@@ -138,7 +142,7 @@ async def _begin(admin: Any, epochs: Epochs, number: int, partitions: int) -> Ep
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:
             raise error(f"creating {topic.name}")
-    return await epochs.begin(partitions)
+    return await epochs.begin(partitions, number)
 
 
 async def _close(kafka: str, epoch: Epoch) -> None:

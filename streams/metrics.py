@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -11,6 +12,7 @@ from streams.frame import Entry, Frame
 
 EVENTS = Counter("tallygate_writer_events", "Events by what became of them", ["outcome"])
 FRAMES = Counter("tallygate_writer_frames", "Records accounted for")
+FRESHNESS = Gauge("tallygate_writer_freshness_seconds", "From received to applied, of the oldest event just applied")
 LAG = Gauge("tallygate_writer_lag_records", "Records not yet applied", ["partition"])
 
 
@@ -26,6 +28,7 @@ def observe_lag(partition: str, lag: int | None) -> None:
 def observe_batch(judged: Sequence[tuple[Frame, list[Entry]]], duplicates: Sequence[int]) -> None:
     """Count one applied batch."""
     FRAMES.inc(len(judged))
+    FRESHNESS.set(max(0.0, time.time() - min(frame.received for frame, _ in judged) / 1000))
     EVENTS.labels("counted").inc(sum(len(counted) for _, counted in judged))
     EVENTS.labels("duplicate").inc(sum(duplicates))
     EVENTS.labels("dead").inc(sum(len(frame.dead) for frame, _ in judged))

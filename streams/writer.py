@@ -172,7 +172,8 @@ class PartitionWriter:
         if self._stopping.is_set():
             waiting.close()
             return None
-        task = self._waiting = asyncio.create_task(waiting)
+        task: asyncio.Task[T] = asyncio.create_task(waiting)
+        self._waiting = task
         try:
             return await task
         except asyncio.CancelledError:

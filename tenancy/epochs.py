@@ -39,11 +39,11 @@ class Epochs:
         every = await self.all()
         return every[-1] if every else None
 
-    async def begin(self, partitions: int) -> Epoch:
-        """Add the next one; its topic is there already."""
+    async def begin(self, partitions: int, number: int | None = None) -> Epoch:
+        """Add the next epoch, or `number` behind all there are; its topic is there already."""
         async with self._database.transaction() as connection:
-            last = (await connection.execute(select(func.max(epochs.c.epoch)))).scalar()
-            number = (last or 0) + 1
+            if number is None:
+                number = 1 + ((await connection.execute(select(func.max(epochs.c.epoch)))).scalar() or 0)
             await connection.execute(
                 insert(epochs).values(
                     epoch=number, partitions=partitions, status="open", created=SystemClock().now_ms()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from sqlalchemy import insert
 
 from local import apache_kafka, tansu, valkey
 from streams.epochs import ensure_epoch
@@ -22,7 +21,6 @@ from tenancy import migrations
 from tenancy.catalogs import Catalogs
 from tenancy.database import Database
 from tenancy.epochs import Epoch, Epochs
-from tenancy.tables import epochs
 from tests.support import eventually, free_port
 
 ROOT = Path(__file__).parent.parent
@@ -116,12 +114,6 @@ class Engines:
 
     def _begin(self, partitions: int) -> Any:
         async def begin() -> bool:
-            used = await _used_epochs(self.kafka)
-            if used and await Epochs(self.database).current() is None:
-                # An epoch without a topic, behind all that other tests have made on a shared broker.
-                row = {"epoch": max(used) + 1, "partitions": 1, "status": "closed", "created": 0}
-                async with self.database.transaction() as connection:
-                    await connection.execute(insert(epochs).values(row))
             self.epoch = await ensure_epoch(self.kafka, Epochs(self.database), partitions)
             return True
 
@@ -183,15 +175,3 @@ class Worker(Program):
     async def unready(self) -> bool:
         """Whether readiness complains of something."""
         return bool(await self.failures())
-
-
-async def _used_epochs(kafka: str) -> list[int]:
-    from aiokafka.admin import AIOKafkaAdminClient
-
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    try:
-        names = await admin.list_topics()
-    finally:
-        await admin.close()
-    return [int(name.rsplit(".", 1)[1]) for name in names if name.startswith("usage.events.")]
