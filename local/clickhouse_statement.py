@@ -25,6 +25,14 @@ _OUTPUT_FORMAT = re.compile(r"(?is)\bFORMAT\s+(\w+)(?:\s+SETTINGS\b[^']*)?\s*;?\
 _SESSION = re.compile(r"(?is)\s*(?:SET|USE|CREATE\s+TEMPORARY)\b")
 
 
+class Session(NamedTuple):
+    """What a connection must have been told before it runs a statement: nothing else, and nothing of earlier ones."""
+
+    database: str = ""
+    settings: tuple[tuple[str, str], ...] = ()
+    readonly: bool = False
+
+
 class Statement(NamedTuple):
     """One request. `data` is what an INSERT writes, in `format`; None: the engine finds all it needs in `sql`.
 
@@ -35,14 +43,12 @@ class Statement(NamedTuple):
     format: str
     data: bytes | None
     parameters: dict[str, str]
-    settings: dict[str, str]
-    database: str
-    readonly: bool
+    session: Session
 
     @property
     def changes_session(self) -> bool:
         """Whether it leaves traces in the connection that runs it, which a later request must not find."""
-        return bool(self.settings or self.database or self.readonly or _SESSION.match(self.sql))
+        return _SESSION.match(self.sql) is not None
 
 
 def parse(fields: Mapping[str, str], body: bytes, readonly: bool) -> Statement:
@@ -68,14 +74,13 @@ def parse(fields: Mapping[str, str], body: bytes, readonly: bool) -> Statement:
         raise ValueError("Code: 62. DB::Exception: Syntax error: the query is empty. (SYNTAX_ERROR)")
     output = _OUTPUT_FORMAT.search(sql) if insert is None else None
     database = fields.get("database", "")
+    settings = tuple((name, value) for name, value in fields.items() if _is_setting(name))
     return Statement(
         sql=sql,
         format=form.decode() or (output[1] if output else fields.get("default_format") or "TabSeparated"),
         data=data,
         parameters={name[6:]: value for name, value in fields.items() if name.startswith("param_")},
-        settings={name: value for name, value in fields.items() if _is_setting(name)},
-        database="" if database == "default" else database,
-        readonly=readonly,
+        session=Session("" if database == "default" else database, settings, readonly),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from local.clickhouse_statement import Statement, parse
+from local.clickhouse_statement import Session, Statement, parse
 
 
 def post(body: bytes = b"", **fields: str) -> Statement:
@@ -91,22 +91,22 @@ def test_parameters_settings_and_transport_are_told_apart() -> None:
         wait_end_of_query="1",
         database="default",
     )
-    assert (statement.parameters, statement.settings, statement.database) == ({"x": "a\\tb"}, {"max_threads": "1"}, "")
+    assert statement.parameters == {"x": "a\\tb"}
+    assert statement.session == Session(database="", settings=(("max_threads", "1"),), readonly=False)
 
 
 @pytest.mark.parametrize(
-    ("statement", "expected"),
+    ("sql", "expected"),
     [
-        (post(b"SELECT 1"), False),
-        (post(b"SELECT 1", max_threads="1"), True),
-        (post(b"SELECT 1", database="other"), True),
-        (post(b"\nset max_threads = 1"), True),
-        (post(b"USE other"), True),
-        (parse({"query": "SELECT 1"}, b"", readonly=True), True),
+        (b"SELECT 1", False),
+        (b"INSERT INTO set FORMAT CSV\n1", False),
+        (b"\nset max_threads = 1", True),
+        (b"USE other", True),
+        (b"CREATE TEMPORARY TABLE x (a Int8)", True),
     ],
 )
-def test_what_would_leave_traces_for_the_next_request_says_so(statement: Statement, expected: bool) -> None:
-    assert statement.changes_session is expected
+def test_what_would_leave_traces_for_the_next_request_says_so(sql: bytes, expected: bool) -> None:
+    assert post(sql).changes_session is expected
 
 
 @pytest.mark.parametrize("query", ["", "  \n"])
