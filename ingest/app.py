@@ -10,8 +10,6 @@ from importlib.resources import files
 import msgspec
 import yaml
 from aiohttp import web
-from tenancy.database import Database
-from tenancy.keys import KeyRing
 
 from ingest import handlers, metrics
 from ingest.admission import Admission, Rate
@@ -23,6 +21,8 @@ from service.auth import KEY_RING
 from service.health import Health
 from service.problems import Handler, problem_middleware
 from service.run import new_app
+from tenancy.database import Database
+from tenancy.keys import KeyRing
 
 DATABASE = web.AppKey("database", Database)
 _EVENTS = "/v1/events"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from aiohttp import web
-from tenancy.keys import Principal
 
 from metering.errors import Unavailable
 from service.auth import principal_of, require
+from tenancy.keys import Principal
 
 
 async def sender_of(request: web.Request) -> Principal:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from aiohttp import web
-from tenancy.keys import KeyRing, Principal
 
 from service.problems import Problem
+from tenancy.keys import KeyRing, Principal
 
 KEY_RING = web.AppKey("key_ring", KeyRing)
 

@@ -1,0 +1,43 @@
+"""One row of the table and of latest.json (design §8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Literal
+
+import msgspec
+
+
+class Result(msgspec.Struct):
+    """What was measured; `ratio` is median ÷ reference for rates, None for the others; `n` is how many windows."""
+
+    name: str
+    unit: str
+    better: Literal["higher", "lower"]
+    median: float
+    low: float
+    high: float
+    goal: float | None
+    ratio: float | None
+    n: int
+
+
+GOALS: dict[str, tuple[str, Literal["higher", "lower"], float | None]] = {
+    "reference": ("events/s", "higher", None),
+    "gateway_batch": ("events/s", "higher", 250_000),
+    "gateway_single": ("events/s", "higher", 12_000),
+    "writer": ("events/s", "higher", 200_000),
+    "ingest_to_counters": ("events/s", "higher", 100_000),
+    "freshness_p99": ("ms", "lower", 250),
+    "bytes_ledger": ("bytes/event", "lower", 35),
+    "bytes_dedupe": ("bytes/event", "lower", 60),
+}
+
+
+def result(name: str, values: Sequence[float], reference: float | None) -> Result:
+    """Median and spread of the windows' `values`."""
+    unit, better, goal = GOALS[name]
+    middle = median(values)
+    ratio = middle / reference if reference and unit == "events/s" else None
+    return Result(name, unit, better, middle, min(values), max(values), goal, ratio, len(values))
