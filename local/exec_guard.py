@@ -2,6 +2,10 @@
 
 The kernel kills it as soon as its parent is gone, however that died: SIGKILL runs no clean-up code. PID is the parent's
 id as the parent knows it (default: the parent at the start of this). On systems without prctl it is a plain exec.
+
+The kernel does not hand this on to what the program forks. A program that forks has to see to it that its children
+end when it is killed: the gateway's workers hold a pipe from their master, Valkey's rewriting child stops at its
+broken pipe.
 """
 
 from __future__ import annotations

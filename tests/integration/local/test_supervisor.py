@@ -144,6 +144,25 @@ async def test_a_frozen_process_stops_too(tmp_path: Path) -> None:
         assert not alive(pid)
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_what_a_process_has_forked_ends_with_it(tmp_path: Path, number: signal.Signals) -> None:
+    child = tmp_path / "child.pid"
+    forks = f"""
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pathlib.Path({str(child)!r}).write_text(str(os.getpid()))
+    while True: signal.pause()
+while not pathlib.Path({str(child)!r}).exists() or not pathlib.Path({str(child)!r}).read_text(): time.sleep(0.01)
+"""
+    async with supervising(tmp_path) as supervisor:
+        await supervisor.start(serving("forking", tmp_path, forks))
+        first, forked = supervisor.pids["forking"], int(child.read_text())
+        assert alive(forked)
+        child.unlink()
+        os.kill(first, number)
+        await eventually(lambda: not alive(first) and not alive(forked))
+
+
 async def test_what_a_process_says_is_kept_in_its_log_over_restarts(tmp_path: Path) -> None:
     async with supervising(tmp_path) as supervisor:
         await supervisor.start(serving("worker", tmp_path, 'print("hello from", os.getpid(), flush=True)'))
