@@ -50,8 +50,8 @@ def load_digests(system: System, plan: Plan) -> float:
             base = (partition << 40) + first
             members = [(base + n).to_bytes(16, "big") for n in range(min(20_000, each - first))]
             redis.sadd(name, *members)
-    grown: int = redis.info("memory")["used_memory"] - before
-    return float(grown) / (each * partitions)
+    grown = float(redis.info("memory")["used_memory"]) - before
+    return float(grown / (each * partitions))
 
 
 def gateway(system: System, plan: Plan, tenants: list[str], size: int, connections: int) -> list[float]:

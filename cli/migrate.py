@@ -49,6 +49,10 @@ def migrate(
             min=1, metavar="N", help="Begin an epoch with so many, if it is not what it has", show_default=False
         ),
     ] = None,
+    new_epoch: Annotated[
+        bool,
+        typer.Option("--new-epoch", help="Begin a new epoch anyway; what a halted log still held is lost"),
+    ] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -64,7 +68,7 @@ def migrate(
     text = read_catalog(Path(stores.catalog)) if stores.catalog else None
     try:
         _upgrade_sql(stores.sql)
-        done = asyncio.run(_migrate(stores, text, partitions))
+        done = asyncio.run(_migrate(stores, text, partitions, new_epoch))
     except Refused as error:
         raise CommandError(WRONG_USE, error.detail, "Correct it and run this again; it is safe to repeat.") from None
     except (Unavailable, OSError) as error:
@@ -85,7 +89,9 @@ def _upgrade_sql(url: str) -> None:
         raise Unavailable(f"SQL: {error}") from error
 
 
-async def _migrate(stores: Stores, catalog_text: bytes | None, partitions: int | None) -> dict[str, Any]:
+async def _migrate(
+    stores: Stores, catalog_text: bytes | None, partitions: int | None, new_epoch: bool
+) -> dict[str, Any]:
     from streams.epochs import ensure_epoch
     from streams.ledger import connect
     from streams.ledger import migrate as migrate_ledger
@@ -105,7 +111,7 @@ async def _migrate(stores: Stores, catalog_text: bytes | None, partitions: int |
         if stores.bootstrap_key:
             await ensure_bootstrap_key(database, stores.bootstrap_key)
         version = await _apply_catalog(Catalogs(database), catalog_text)
-        epoch = await ensure_epoch(stores.kafka, Epochs(database), partitions)
+        epoch = await ensure_epoch(stores.kafka, Epochs(database), partitions, new_epoch)
         return {"epoch": epoch.epoch, "partitions": epoch.partitions, "catalog_version": version}
     finally:
         await database.close()

@@ -48,6 +48,10 @@ class EpochTurn:
             await self._epochs.mark(before.epoch, "closed")
         return True
 
+    async def given_up(self) -> bool:
+        """Whether the operator has begun a new epoch after this one. Raises Unavailable."""
+        return any(one.epoch == self._epoch and one.status != "open" for one in await self._epochs.all())
+
     async def announce(self) -> None:
         """Tell readers of Redis where the state stands now. Raises Unavailable."""
         newest = await self._epochs.current()

@@ -15,6 +15,7 @@ class Vitals:
         self._doing = "starting"
         self._halted = ""
         self._trouble = ""
+        self._closed = False
         self._since = time.monotonic()
         self._looked = 0.0
 
@@ -41,6 +42,11 @@ class Vitals:
         """Stopped for good."""
         self._halted = reason
 
+    def closed(self) -> None:
+        """Halted, and the operator has gone on with a new epoch: no failure any more."""
+        self._halted = ""
+        self._closed = True
+
     def look_due(self, every_seconds: float) -> bool:
         """Whether it is time to look at state and ledger again."""
         now = time.monotonic()
@@ -51,6 +57,8 @@ class Vitals:
 
     def failure(self) -> str | None:
         """What is wrong, None if nothing."""
+        if self._closed:
+            return None
         if self._halted:
             return f"halted: {self._halted}"
         if self._trouble:

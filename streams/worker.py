@@ -50,6 +50,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
         self._partitions: dict[str, tuple[int, int]] = {}
         self._trouble: str | None = "starting"
         self._kept_up = time.monotonic()
+        self._assigned = False
         health.add("writer", self._failure)
 
     async def on_start(self) -> None:
@@ -133,6 +134,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
 
     async def assign(self, assigned: set[TopicPartition]) -> None:
         """Start a writer for each; the consumer fetches nothing of it until its writer has recovered."""
+        self._assigned = True
         for tp in assigned:
             if tp in self._writers or tp.topic not in self._partitions:
                 continue
@@ -157,6 +159,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
 
     async def revoke(self, revoked: set[TopicPartition]) -> None:
         """Await the batch in flight before another worker gets the partition."""
+        self._assigned = False
         await self._release([tp for tp in revoked if tp in self._writers])
 
     async def _release(self, released: list[TopicPartition]) -> None:
@@ -191,6 +194,8 @@ class LedgerWriter(Service):  # type: ignore[misc]
     def _failure(self) -> str | None:
         if self._trouble:
             return self._trouble
+        if not self._assigned:
+            return "waiting for the group to deal out partitions"
         silent = time.monotonic() - self._kept_up
         if silent > _STUCK_SECONDS:
             return f"Kafka or SQL has not answered for {silent:.0f} s"

@@ -132,6 +132,25 @@ class PartitionWriter:
         except Halt as halt:
             self.vitals.halt(str(halt))
             _log.error("halted", epoch=self.epoch, partition=self.partition, reason=str(halt))
+            await self._close_when_given_up()
+
+    async def _close_when_given_up(self) -> None:
+        """Halted: nothing more of this log can be counted. Once the operator has begun a new epoch, account for the
+        end of this one in place of the closing frame that can't be read, so that the new one may begin."""
+        while not self._stopping.is_set():
+            try:
+                if await self._turn.given_up():
+                    if await self._ledger.closing_at() == -1:
+                        end = await self._ledger.prefix(-1) + 1
+                        closing = Frame(end, "", self._applied.clock, self._applied.clock, 0, 0, [], [], closing=True)
+                        body = frame_insert([(closing, [])], [0], self.epoch, self.partition)
+                        await self._ledger.insert_frames(body)
+                    _log.warning("closed after a halt", epoch=self.epoch, partition=self.partition)
+                    self.vitals.closed()
+                    return
+            except Unavailable as error:
+                _log.warning("waiting", epoch=self.epoch, partition=self.partition, reason=str(error))
+            await self._pause(1.0)
 
     async def _serve(self) -> None:
         """Recover, then apply batches until something moves."""

@@ -21,6 +21,7 @@ from tenancy.subscriptions import history, terms_of
 _log = structlog.get_logger(__name__)
 _POLL_SECONDS = 0.5
 _AT_ONCE = 1000
+_NEVER = 1 << 62
 
 
 class Publisher:
@@ -30,6 +31,7 @@ class Publisher:
         self._database = database
         self._redis = redis
         self.trouble: str | None = "nothing published yet"
+        self._due: int | None = None
 
     async def run(self) -> None:
         """Publish until cancelled; `trouble` says what is wrong."""
@@ -50,9 +52,11 @@ class Publisher:
             done = -1 if remembered is None else int(remembered)
             async with self._database.transaction() as connection:
                 newest, changed = await changes.since(connection, done)
-            if newest == done:
+            # Nobody changes anything at the instant at which a subscription begins that was made for later.
+            begins = self._due is None or SystemClock().now_ms() >= self._due
+            if newest == done and not begins:
                 return 0
-            only = None if done < 0 or None in changed else {name for name in changed if name is not None}
+            only = None if begins or done < 0 or None in changed else {name for name in changed if name is not None}
             snapshots = await self._compile(only)
             for first in range(0, len(snapshots), _AT_ONCE):
                 pipe = self._redis.pipeline(transaction=False)
@@ -71,6 +75,8 @@ class Publisher:
         newest = await Catalogs(self._database).latest()
         catalog, version = (newest.catalog, newest.version) if newest else (Catalog(), 0)
         subscriptions = await history(self._database)
+        later = [one.since for own in subscriptions.values() for one in own if one.since > now]
+        self._due = min(later, default=_NEVER)
         snapshots = []
         for tenant in await tenants.every(self._database):
             if only is not None and tenant.name not in only:
