@@ -20,6 +20,7 @@ from console.settings import Settings
 from metering.clock import SystemClock
 from service.auth import KEY_RING
 from service.health import Health
+from service.openapi import add_openapi_route
 from service.problems import problem_middleware
 from service.run import HEALTH, new_app
 from tenancy.catalogs import Catalogs
@@ -39,6 +40,7 @@ def build(settings: Settings) -> web.Application:
     app = new_app(Health(), [problem_middleware])
     app[SETTINGS] = settings
     app.cleanup_ctx.extend([_stores, _publishing])
+    add_openapi_route(app, "console")
     for resource in (tenants, catalog, usage, system):
         app.add_routes(resource.routes)
     return app

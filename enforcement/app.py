@@ -6,10 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from importlib.resources import files
 
-import msgspec
-import yaml
 from aiohttp import web
 
 from enforcement import handlers, metrics
@@ -21,6 +18,7 @@ from enforcement.settings import Settings
 from metering.clock import Clock
 from service.auth import KEY_RING
 from service.health import Health
+from service.openapi import add_openapi_route
 from service.problems import Handler, problem_middleware
 from service.run import HEALTH, new_app
 from tenancy.database import Database
@@ -43,7 +41,7 @@ def build(settings: Settings, clock: Clock) -> web.Application:
     app.router.add_get("/v1/check", handlers.forward_auth)
     app.router.add_post("/v1/check/batch", handlers.post_batch)
     app.router.add_get("/v1/entitlements/{tenant}", handlers.get_entitlements)
-    app.router.add_get("/openapi.json", _openapi())
+    add_openapi_route(app, "enforcement")
     return app
 
 
@@ -76,12 +74,3 @@ async def _measured(request: web.Request, handler: Handler) -> web.StreamRespons
     if resource is not None and resource.canonical.startswith("/v1/"):
         metrics.REQUEST_SECONDS.labels(resource.canonical).observe(time.perf_counter() - began)
     return response
-
-
-def _openapi() -> Handler:
-    document = msgspec.json.encode(yaml.safe_load(files("enforcement").joinpath("openapi.yaml").read_bytes()))
-
-    async def openapi(request: web.Request) -> web.Response:
-        return web.Response(body=document, content_type="application/json")
-
-    return openapi

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from importlib.resources import files
 
-import msgspec
-import yaml
 from aiohttp import web
 
 from ingest import handlers, metrics
@@ -19,6 +16,7 @@ from ingest.settings import Settings
 from metering.clock import Clock
 from service.auth import KEY_RING
 from service.health import Health
+from service.openapi import add_openapi_route
 from service.problems import Handler, problem_middleware
 from service.run import new_app
 from tenancy.database import Database
@@ -53,7 +51,7 @@ def build(settings: Settings, clock: Clock) -> web.Application:
     app.cleanup_ctx.append(_database)
     app.cleanup_ctx.append(_running)
     app.router.add_post(_EVENTS, handlers.post_events)
-    app.router.add_get("/openapi.json", _openapi())
+    add_openapi_route(app, "ingest")
     return app
 
 
@@ -79,12 +77,3 @@ async def _counted(request: web.Request, handler: Handler) -> web.StreamResponse
     if request.path == _EVENTS:
         metrics.REQUESTS.labels(response.status).inc()
     return response
-
-
-def _openapi() -> Handler:
-    document = msgspec.json.encode(yaml.safe_load(files("ingest").joinpath("openapi.yaml").read_bytes()))
-
-    async def openapi(request: web.Request) -> web.Response:
-        return web.Response(body=document, content_type="application/json")
-
-    return openapi

@@ -15,6 +15,7 @@ from tenancy.subscriptions import history, terms_of
 from usage.reader import LAST_MS
 
 routes = web.RouteTableDef()
+_PARAMETERS = frozenset({"tenant", "meter", "from", "to", "group_by", "source", "period"})
 
 
 def _instant(request: web.Request, name: str, default: int) -> int:
@@ -29,8 +30,10 @@ def _instant(request: web.Request, name: str, default: int) -> int:
 @routes.get("/v1/usage")
 async def usage(request: web.Request) -> web.Response:
     """`?tenant&meter&from&to&group_by&source=ledger|counters`; exact decimals as strings."""
-    principal_tenant = request.query.get("tenant", "")
-    _, tenant = await tenant_of(request, principal_tenant, "read")
+    _, tenant = await tenant_of(request, request.query.get("tenant", ""), "read")
+    unknown = set(request.query) - _PARAMETERS
+    if unknown:
+        raise Problem(422, "invalid-query", f"not understood: {', '.join(sorted(unknown))}")
     newest = await request.app[CATALOGS].latest()
     catalog = newest.catalog if newest else Catalog()
     meters = request.query.getall("meter", None) or list(catalog.meters)
@@ -60,6 +63,9 @@ async def usage(request: web.Request) -> web.Response:
 async def _from_ledger(request: web.Request, tenant: str, catalog: Catalog, meters: list[str]) -> dict[str, Any]:
     start, end = _instant(request, "from", 0), _instant(request, "to", LAST_MS)
     group_by = request.query.get("group_by")
+    dimensions = {dimension for name in meters for dimension in catalog.meters[name].group_by}
+    if group_by is not None and group_by not in dimensions:
+        raise Problem(422, "unknown-dimension", f"group_by is one of: {', '.join(sorted(dimensions)) or 'none here'}")
     reader = request.app[USAGE]
     return {name: await reader.totals(tenant, name, catalog.meters[name], start, end, group_by) for name in meters}
 
