@@ -16,7 +16,7 @@ from bench.system import System
 from metering import keys
 
 WINDOWS = 5
-_MOST_WAITING = 300  # records; with batches of 100, 30,000 events on their way
+_MOST_WAITING = 1000  # records; with batches of 100, 100,000 events on their way
 
 
 class Plan(NamedTuple):
@@ -82,7 +82,7 @@ def writer(system: System, size: int) -> list[float]:
 
 
 def ingest_to_counters(system: System, plan: Plan, tenants: list[str]) -> list[float]:
-    """Events/s from HTTP to ledger and counters, the load pausing while more than 30,000 events wait."""
+    """Events/s from HTTP to ledger and counters, the load pausing while more than 100,000 events wait."""
     load = Load(system.facts["ingest"], system.key, tenants, 100, 8)
     base = system.applied()
     applied = base

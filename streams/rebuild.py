@@ -56,13 +56,15 @@ async def counter_operations(
     terms: dict[str, tuple[BillingTerm, ...]],
     clock: int,
     upto: int,
-    only: str | None = None,
+    only: Sequence[str] | None = None,
 ) -> AsyncIterator[list[Operation]]:
-    """Chunks that set every open counter from the rows up to record `upto`; of tenant `only`, or of all.
+    """Chunks that set every open counter from the rows up to record `upto`; `only`: the billing counters of these.
 
     `terms`: the tenants whose billing periods are not calendar months in UTC.
     """
     for kind in dict.fromkeys(kind for _, kinds in meters.of.values() for kind in kinds):
+        if only is not None and kind != "billing":
+            continue
         names = [name for name, (_, kinds) in meters.of.items() if kind in kinds]
         for period, tenants in _tenants_by_period(kind, clock, terms, only):
             chunks = [tenants[i : i + _TENANTS_AT_ONCE] for i in range(0, len(tenants), _TENANTS_AT_ONCE)] or [[]]
@@ -76,23 +78,23 @@ async def counter_operations(
                     chunk,
                     UNIQUE_CAP + 1,
                 )
-                if not chunk and kind == "billing":
+                if not chunk and kind == "billing" and only is None:
                     rows = [row for row in rows if row.tenant not in terms]
                 if rows:
                     yield [operation for row in rows for operation in _set(state, row, meters, kind, period)]
 
 
 def _tenants_by_period(
-    kind: PeriodKind, clock: int, terms: dict[str, tuple[BillingTerm, ...]], only: str | None
+    kind: PeriodKind, clock: int, terms: dict[str, tuple[BillingTerm, ...]], only: Sequence[str] | None
 ) -> Iterable[tuple[Period, list[str]]]:
     """(period, tenants) to read; no tenants: all of the partition."""
-    if only is not None:
-        return [(period, [only]) for period in open_periods(kind, clock, terms.get(only, DEFAULT_TERMS))]
     result: dict[Period, list[str]] = {}
     if kind == "billing":
-        for tenant, own in terms.items():
-            for period in open_periods(kind, clock, own):
+        for tenant in terms if only is None else only:
+            for period in open_periods(kind, clock, terms.get(tenant, DEFAULT_TERMS)):
                 result.setdefault(period, []).append(tenant)
+    if only is not None:
+        return result.items()
     everyone: Sequence[tuple[Period, list[str]]] = [(period, []) for period in open_periods(kind, clock, DEFAULT_TERMS)]
     return [*result.items(), *everyone]
 

@@ -328,12 +328,22 @@ class PartitionWriter:
         everyone = self._counted is None or meters.of != self._counted.of
         terms = self._control.terms_of(self.partition, self._partitions)
         operations: list[Operation] = []
-        for tenant in [None] if everyone else tenants:
-            operations += self._state.drop(await self._state.counter_names(tenant))
-            async for chunk in counter_operations(
-                self._state, self._ledger, meters, terms, self._applied.clock, self._applied.offset, tenant
-            ):
-                operations += chunk
+        if everyone:
+            operations += self._state.drop(await self._state.counter_names(None))
+        else:
+            for tenant in tenants:
+                names = await self._state.counter_names(tenant)
+                operations += self._state.drop([name for name in names if b":billing:" in name])
+        async for chunk in counter_operations(
+            self._state,
+            self._ledger,
+            meters,
+            terms,
+            self._applied.clock,
+            self._applied.offset,
+            None if everyone else tenants,
+        ):
+            operations += chunk
         config = self._control.fingerprint(self.partition, self._partitions, self._window.bucket_ms)
         operations.append(self._state.set_config(config))
         self._cache.clear()
