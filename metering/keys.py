@@ -60,6 +60,9 @@ EPOCH = "tg:epoch"
 SNAPSHOTS = "tg:snapshots"
 """String: how far the tenants' snapshots were published; missing after a flush, so tenancy publishes all again."""
 
+PUBLISHING = f"tg:{{{SNAPSHOTS}}}:publishing"
+"""String: token of the process that publishes snapshots just now. It lives in the slot of SNAPSHOTS."""
+
 
 def snapshot(tenant: str) -> str:
     """JSON of a tenant's compiled entitlements (metering/entitlement.py)."""
