@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
-from sqlalchemy import func, insert, select
+from sqlalchemy import CursorResult, Row, insert, select
 
 from metering.catalog import Catalog, from_json, parse_catalog, to_json
 from metering.errors import CatalogProblem, InvalidCatalog
@@ -14,6 +16,7 @@ from tenancy.tables import catalogs
 
 EFFECTIVE_AFTER_MS = 3_000
 _NONE = CompiledCatalog(0, Catalog())
+_NEWEST = select(catalogs).order_by(catalogs.c.version.desc()).limit(1)
 
 
 class CatalogVersion(msgspec.Struct, frozen=True):
@@ -34,15 +37,14 @@ class Catalogs:
     async def apply(self, text: str, now: int, actor: str = "system") -> CatalogVersion:
         """Make a new version, unless the newest has the same content. Raises InvalidCatalog with every mistake."""
         catalog = parse_catalog(text)
-        newest = await self.latest()
-        if newest is not None:
-            if newest.catalog == catalog:
-                return newest
-            _refuse_changed_meaning(newest.catalog, catalog)
-        effective = now if newest is None else max(now + EFFECTIVE_AFTER_MS, newest.effective_from + 1)
-        async with self._database.transaction() as connection:
-            last = (await connection.execute(select(func.max(catalogs.c.version)))).scalar()
-            made = CatalogVersion((last or 0) + 1, catalog, effective, text)
+        async with self._database.writing() as connection:
+            newest = _one(await connection.execute(_NEWEST))
+            if newest is not None:
+                if newest.catalog == catalog:
+                    return newest
+                _refuse_changed_meaning(newest.catalog, catalog)
+            effective = now if newest is None else max(now + EFFECTIVE_AFTER_MS, newest.effective_from + 1)
+            made = CatalogVersion(newest.version + 1 if newest else 1, catalog, effective, text)
             await connection.execute(
                 insert(catalogs).values(
                     version=made.version, content=to_json(catalog), source=text, effective_from=effective
@@ -54,19 +56,28 @@ class Catalogs:
 
     async def latest(self) -> CatalogVersion | None:
         """The newest version, in effect or about to be."""
-        every = await self.after(0)
-        return every[-1] if every else None
+        async with self._database.transaction() as connection:
+            return _one(await connection.execute(_NEWEST))
 
     async def get(self, version: int) -> CatalogVersion | None:
         """One version."""
-        return next((one for one in await self.after(version - 1) if one.version == version), None)
+        async with self._database.transaction() as connection:
+            return _one(await connection.execute(select(catalogs).where(catalogs.c.version == version)))
 
     async def after(self, version: int) -> list[CatalogVersion]:
         """The versions newer than `version`, oldest first."""
         query = select(catalogs).where(catalogs.c.version > version).order_by(catalogs.c.version)
         async with self._database.transaction() as connection:
-            rows = (await connection.execute(query)).all()
-        return [CatalogVersion(row.version, from_json(row.content), row.effective_from, row.source) for row in rows]
+            return [_version(row) for row in await connection.execute(query)]
+
+
+def _one(rows: CursorResult[Any]) -> CatalogVersion | None:
+    row = rows.first()
+    return None if row is None else _version(row)
+
+
+def _version(row: Row[Any]) -> CatalogVersion:
+    return CatalogVersion(row.version, from_json(row.content), row.effective_from, row.source)
 
 
 def _refuse_changed_meaning(old: Catalog, new: Catalog) -> None:
@@ -91,9 +102,12 @@ class CatalogView:
 
     async def refresh(self) -> None:
         """Read what is new. Raises Unavailable."""
-        newest = self._versions[-1][1].version if self._versions else 0
-        for one in await self._catalogs.after(newest):
-            self._versions.append((one.effective_from, CompiledCatalog(one.version, one.catalog)))
+        for one in await self._catalogs.after(self._newest()):
+            if one.version > self._newest():  # else another refresh added it meanwhile
+                self._versions.append((one.effective_from, CompiledCatalog(one.version, one.catalog)))
+
+    def _newest(self) -> int:
+        return self._versions[-1][1].version if self._versions else 0
 
     def current(self, now_ms: int) -> CompiledCatalog:
         """The newest version in effect at `now_ms`; version 0, which is empty, before the first."""

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import func, insert, select, update
 
 from metering.clock import SystemClock
+from tenancy import audit
 from tenancy.database import Database
 from tenancy.tables import epochs
 
@@ -41,7 +42,7 @@ class Epochs:
 
     async def begin(self, partitions: int, number: int | None = None) -> Epoch:
         """Add the next epoch, or `number` behind all there are; its topic is there already."""
-        async with self._database.transaction() as connection:
+        async with self._database.writing() as connection:
             if number is None:
                 number = 1 + ((await connection.execute(select(func.max(epochs.c.epoch)))).scalar() or 0)
             await connection.execute(
@@ -49,9 +50,11 @@ class Epochs:
                     epoch=number, partitions=partitions, status="open", created=SystemClock().now_ms()
                 )
             )
+            await audit.record(connection, "system", "epoch.begin", None, epoch=number, partitions=partitions)
         return Epoch(number, partitions, "open")
 
     async def mark(self, epoch: int, status: Status) -> None:
         """Change an epoch's status."""
-        async with self._database.transaction() as connection:
+        async with self._database.writing() as connection:
             await connection.execute(update(epochs).where(epochs.c.epoch == epoch).values(status=status))
+            await audit.record(connection, "system", "epoch.mark", None, epoch=epoch, status=status)

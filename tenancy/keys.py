@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import re
 import secrets
 import string
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metering.clock import Clock, SystemClock
 from metering.errors import Refused, Unavailable
@@ -24,7 +29,9 @@ _TEXT = re.compile(r"tg_([a-z2-7]{12})_[A-Za-z0-9]{32}")
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _SECRET_ALPHABET = string.ascii_letters + string.digits
 _FRESH_SECONDS = 2.0  # a revoked key stops working within this
-_STALE_SECONDS = 300.0  # how long known keys go on working while SQL can't be reached
+_STALE_SECONDS = 300.0  # how long known keys go on working while SQL does not answer
+_PATIENCE_SECONDS = 0.5  # how long the first request then waits
+_RETRY_SECONDS = 0.5
 _CACHED_KEYS = 50_000
 
 
@@ -77,44 +84,49 @@ async def create_key(
         raise Refused("invalid-scope", "a key belongs to one tenant, or has the scope `platform`")
     key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
     text = f"tg_{key_id}_{''.join(secrets.choice(_SECRET_ALPHABET) for _ in range(32))}"
-    await _insert(database, text, tenant, scopes, expires_ms, actor)
+    async with database.writing() as connection:
+        await _insert(connection, text, tenant, scopes, expires_ms, actor)
     return text, key_id
 
 
 async def ensure_bootstrap_key(database: Database, text: str) -> None:
-    """Make the platform key that the operator brought along valid. Raises Refused (`invalid-key`)."""
+    """Make the platform key that the operator brought along valid; one that was revoked stays so.
+
+    Raises Refused (`invalid-key`).
+    """
     match = _TEXT.fullmatch(text)
     if match is None:
         raise Refused("invalid-key", "a key looks like tg_<12 of a-z2-7>_<32 letters and digits>")
-    async with database.transaction() as connection:
+    async with database.writing() as connection:
         found = (await connection.execute(select(api_keys.c.digest).where(api_keys.c.id == match[1]))).first()
-    if found is None:
-        await _insert(database, text, None, frozenset({"platform"}), None, "system")
+        if found is None:
+            await _insert(connection, text, None, frozenset({"platform"}), None, "system")
+        elif not hmac.compare_digest(found.digest, _digest(text)):
+            raise Refused("invalid-key", f"there is another key with the id {match[1]}")
 
 
 async def _insert(
-    database: Database, text: str, tenant: str | None, scopes: frozenset[str], expires: int | None, actor: str
+    connection: AsyncConnection, text: str, tenant: str | None, scopes: frozenset[str], expires: int | None, actor: str
 ) -> None:
     key_id = text.split("_")[1]
-    async with database.transaction() as connection:
-        await connection.execute(
-            insert(api_keys).values(
-                id=key_id,
-                digest=_digest(text),
-                tenant=tenant,
-                scopes=",".join(sorted(scopes)),
-                created=SystemClock().now_ms(),
-                expires=expires,
-                revoked=None,
-            )
+    await connection.execute(
+        insert(api_keys).values(
+            id=key_id,
+            digest=_digest(text),
+            tenant=tenant,
+            scopes=",".join(sorted(scopes)),
+            created=SystemClock().now_ms(),
+            expires=expires,
+            revoked=None,
         )
-        await audit.record(connection, actor, "key.create", tenant, key=key_id, scopes=sorted(scopes))
+    )
+    await audit.record(connection, actor, "key.create", tenant, key=key_id, scopes=sorted(scopes), expires=expires)
 
 
 async def revoke_key(database: Database, key_id: str, tenant: str | None, actor: str) -> bool:
     """Revoke a key of `tenant` (None: of the platform); False if there is none."""
     mine = api_keys.c.tenant == tenant if tenant is not None else api_keys.c.tenant.is_(None)
-    async with database.transaction() as connection:
+    async with database.writing() as connection:
         result = await connection.execute(
             update(api_keys)
             .where(api_keys.c.id == key_id, mine, api_keys.c.revoked.is_(None))
@@ -133,61 +145,94 @@ async def list_keys(database: Database, tenant: str | None) -> list[KeyInfo]:
     return [KeyInfo(row.id, row.tenant, row.scopes.split(","), row.created, row.expires, row.revoked) for row in rows]
 
 
-class _Known(msgspec.Struct):
+class _Known(msgspec.Struct, frozen=True):
     principal: Principal | None
     digest: bytes
     expires: int | None
     looked: float
 
 
-class KeyRing:
-    """Authenticates keys from a small cache in front of SQL."""
+class _LookUp(NamedTuple):
+    task: asyncio.Task[_Known]
+    began: float
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+
+class KeyRing:
+    """Authenticates keys from a small cache in front of SQL.
+
+    A revoked key stops working within 5 s (2 s while SQL answers readily). While it does not answer, keys seen in the
+    last 5 min go on working, and only the first who ask wait for it. Keys that nobody knows are remembered apart:
+    guessing does not push out those in use.
+    """
+
+    def __init__(self, database: Database, clock: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
+        self._monotonic = monotonic
         self._known: dict[str, _Known] = {}
-        self._looking: dict[str, asyncio.Task[_Known]] = {}
+        self._unknown: dict[str, _Known] = {}
+        self._looking: dict[str, _LookUp] = {}
+        self._failed = -math.inf
 
     async def authenticate(self, key: str) -> Principal | None:
-        """Who this key is; None for unknown, revoked and expired ones alike.
-
-        A revoked key stops working within 2 s. While SQL can't be reached, keys seen in the last 5 min go on working;
-        raises Unavailable for others.
-        """
+        """Who this key is; None for unknown, revoked and expired ones alike. Raises Unavailable."""
         match = _TEXT.fullmatch(key)
         if match is None:
             return None
-        known = self._known.get(match[1])
-        age = time.monotonic() - known.looked if known else _STALE_SECONDS
-        if known is None or age > _FRESH_SECONDS:
-            try:
-                known = await self._shared_look_up(match[1])
-            except Unavailable:
-                if known is None or age > _STALE_SECONDS:
-                    raise
+        known = await self._find(match[1])
         if known.principal is None or not hmac.compare_digest(known.digest, _digest(key)):
             return None
         if known.expires is not None and known.expires <= self._clock.now_ms():
             return None
         return known.principal
 
-    async def _shared_look_up(self, key_id: str) -> _Known:
-        """One look-up at a time for a key, however many requests wait for it."""
-        task = self._looking.get(key_id)
-        if task is None:
-            task = self._looking[key_id] = asyncio.create_task(self._look_up(key_id))
-            task.add_done_callback(lambda done: self._looking.pop(key_id, None))
-        return await asyncio.shield(task)
+    async def _find(self, key_id: str) -> _Known:
+        now = self._monotonic()
+        unknown = self._unknown.get(key_id)
+        if unknown is not None and now - unknown.looked <= _FRESH_SECONDS:
+            return unknown
+        known = self._known.get(key_id)
+        age = _STALE_SECONDS if known is None else now - known.looked
+        if known is None or age >= _STALE_SECONDS:
+            return await asyncio.shield(self._look_up(key_id).task)
+        failed = now - self._failed
+        if age <= _FRESH_SECONDS / 2 or failed < _RETRY_SECONDS:
+            return known
+        looking = self._look_up(key_id)
+        patience = _PATIENCE_SECONDS - (now - looking.began)
+        if age > _FRESH_SECONDS and failed > _FRESH_SECONDS and patience > 0:
+            with suppress(Unavailable, TimeoutError):
+                return await asyncio.wait_for(asyncio.shield(looking.task), patience)
+        return known
 
-    async def _look_up(self, key_id: str) -> _Known:
+    def _look_up(self, key_id: str) -> _LookUp:
+        """One look-up at a time for a key, however many requests wait for it, or none."""
+        looking = self._looking.get(key_id)
+        if looking is None:
+            task = asyncio.create_task(self._read(key_id))
+            task.add_done_callback(lambda done: self._looked(key_id, done))
+            looking = self._looking[key_id] = _LookUp(task, self._monotonic())
+        return looking
+
+    def _looked(self, key_id: str, task: asyncio.Task[_Known]) -> None:
+        del self._looking[key_id]
+        if task.cancelled() or task.exception() is not None:
+            self._failed = self._monotonic()
+
+    async def _read(self, key_id: str) -> _Known:
+        asked = self._monotonic()
         async with self._database.transaction() as connection:
             row = (await connection.execute(select(api_keys).where(api_keys.c.id == key_id))).first()
-        principal = None
-        if row is not None and row.revoked is None:
-            principal = Principal(key_id, row.tenant, frozenset(row.scopes.split(",")))
-        known = _Known(principal, row.digest if row else b"", row.expires if row else None, time.monotonic())
-        if len(self._known) >= _CACHED_KEYS:
-            self._known.clear()
-        self._known[key_id] = known
-        return known
+        if row is None or row.revoked is not None:
+            self._known.pop(key_id, None)
+            return _remember(self._unknown, key_id, _Known(None, b"", None, asked))
+        principal = Principal(key_id, row.tenant, frozenset(row.scopes.split(",")))
+        self._unknown.pop(key_id, None)
+        return _remember(self._known, key_id, _Known(principal, row.digest, row.expires, asked))
+
+
+def _remember(cache: dict[str, _Known], key_id: str, known: _Known) -> _Known:
+    if len(cache) >= _CACHED_KEYS:
+        cache.clear()
+    cache[key_id] = known
+    return known

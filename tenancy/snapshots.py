@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections.abc import Collection
+from importlib import resources
 
 import structlog
 from redis.asyncio import Redis
@@ -10,28 +13,34 @@ from redis.exceptions import RedisError
 
 from metering import keys
 from metering.catalog import Catalog
-from metering.clock import SystemClock
+from metering.clock import Clock, SystemClock
 from metering.entitlement import TenantSnapshot, compile_snapshot, encode
 from metering.errors import Unavailable
 from tenancy import changes, tenants
 from tenancy.catalogs import Catalogs
 from tenancy.database import Database
-from tenancy.subscriptions import history, terms_of
+from tenancy.subscriptions import history, in_force, terms_of
 
 _log = structlog.get_logger(__name__)
+_FINISH = resources.files("tenancy").joinpath("lua/finish_publishing.lua").read_text()
 _POLL_SECONDS = 0.5
+_LEASE_MS = 5_000
 _AT_ONCE = 1000
 _NEVER = 1 << 62
+_NOTHING = -1
 
 
 class Publisher:
-    """Follows the change log. One per system is enough; several do no harm."""
+    """Follows the change log. One per system is enough; of several one publishes and the others wait."""
 
-    def __init__(self, database: Database, redis: Redis) -> None:
+    def __init__(self, database: Database, redis: Redis, clock: Clock | None = None) -> None:
         self._database = database
         self._redis = redis
+        self._clock = clock or SystemClock()
         self.trouble: str | None = "nothing published yet"
-        self._due: int | None = None
+        self._token = secrets.token_hex(8).encode()
+        self._due = 0
+        self._again: int | None = None
 
     async def run(self) -> None:
         """Publish until cancelled; `trouble` says what is wrong."""
@@ -43,46 +52,66 @@ class Publisher:
                 if self.trouble is None:
                     _log.warning("snapshots wait", reason=str(error))
                 self.trouble = str(error)
+            except Exception as error:
+                _log.exception("snapshots cannot be published")
+                self.trouble = repr(error)
             await asyncio.sleep(_POLL_SECONDS)
 
     async def publish_changed(self) -> int:
-        """Publish what changed since the last time, everything if Redis remembers none; returns how many tenants."""
+        """Publish what changed since the last time, everything if Redis remembers none; returns how many tenants.
+
+        Raises Unavailable.
+        """
         try:
-            remembered = await self._redis.get(keys.SNAPSHOTS)
-            done = -1 if remembered is None else int(remembered)
-            async with self._database.transaction() as connection:
-                newest, changed = await changes.since(connection, done)
-            # Nobody changes anything at the instant at which a subscription begins that was made for later.
-            begins = self._due is None or SystemClock().now_ms() >= self._due
-            if newest == done and not begins:
-                return 0
-            only = None if begins or done < 0 or None in changed else {name for name in changed if name is not None}
-            snapshots = await self._compile(only)
-            for first in range(0, len(snapshots), _AT_ONCE):
-                pipe = self._redis.pipeline(transaction=False)
-                for snapshot in snapshots[first : first + _AT_ONCE]:
-                    pipe.set(keys.snapshot(snapshot.tenant), encode(snapshot))
-                await pipe.execute()
-            # Last, so that a crash before it publishes again.
-            await self._redis.set(keys.SNAPSHOTS, newest)
+            return await self._publish_changed()
         except (RedisError, OSError) as error:
             raise Unavailable(f"Redis: {error}") from error
+
+    async def _publish_changed(self) -> int:
+        remembered = await self._redis.get(keys.SNAPSHOTS)
+        done = _NOTHING if remembered is None else int(remembered)
+        if self._again is not None:
+            done = min(done, self._again)
+        async with self._database.transaction() as connection:
+            newest, changed = await changes.since(connection, done)
+        # Nobody changes anything at the instant at which a subscription begins that was made for later.
+        now = self._clock.now_ms()
+        begins = now >= self._due
+        if (newest == done and not begins) or not await self._my_turn():
+            return 0
+        # Until it is known to stand: what another publisher tells to be done may hold an older copy written here.
+        self._again = done
+        # A change log shorter than what was published is another one: SQL was put back to a backup.
+        all_anew = begins or done == _NOTHING or newest < done or None in changed
+        snapshots, due = await self._compile(now, None if all_anew else changed)
+        for first in range(0, len(snapshots), _AT_ONCE):
+            pipe = self._redis.pipeline(transaction=False)
+            for snapshot in snapshots[first : first + _AT_ONCE]:
+                pipe.set(keys.snapshot(snapshot.tenant), encode(snapshot))
+            pipe.pexpire(keys.PUBLISHING, _LEASE_MS)
+            await pipe.execute()
+        # Last, so that a crash before it publishes again.
+        if await self._redis.eval(_FINISH, 2, keys.SNAPSHOTS, keys.PUBLISHING, self._token, newest):
+            self._again, self._due = None, due
         return len(snapshots)
 
-    async def _compile(self, only: set[str] | None) -> list[TenantSnapshot]:
-        """The plan that counts is that of the newest subscription already begun."""
-        now = SystemClock().now_ms()
+    async def _my_turn(self) -> bool:
+        if await self._redis.set(keys.PUBLISHING, self._token, nx=True, px=_LEASE_MS):
+            return True
+        return bool(await self._redis.get(keys.PUBLISHING) == self._token)  # SQL failed when it was published last
+
+    async def _compile(self, now: int, only: Collection[str | None] | None) -> tuple[list[TenantSnapshot], int]:
+        """The snapshots of these tenants (None: all), and the instant at which one of all is to change by itself."""
         newest = await Catalogs(self._database).latest()
         catalog, version = (newest.catalog, newest.version) if newest else (Catalog(), 0)
         subscriptions = await history(self._database)
-        later = [one.since for own in subscriptions.values() for one in own if one.since > now]
-        self._due = min(later, default=_NEVER)
+        due = min((one.since for own in subscriptions.values() for one in own if one.since > now), default=_NEVER)
         snapshots = []
         for tenant in await tenants.every(self._database):
             if only is not None and tenant.name not in only:
                 continue
             own = subscriptions.get(tenant.name, [])
-            begun = [subscription for subscription in own if subscription.since <= now]
-            plan = begun[-1].plan if begun else None
+            current = in_force(own, now)
+            plan = current.plan if current else None
             snapshots.append(compile_snapshot(tenant.name, tenant.status, plan, terms_of(own), catalog, version))
-        return snapshots
+        return snapshots, due

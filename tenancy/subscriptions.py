@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metering.clock import SystemClock
 from metering.errors import Refused
@@ -11,6 +12,8 @@ from metering.period import DEFAULT_TERMS, BillingTerm, zone_of
 from tenancy import audit, changes
 from tenancy.database import Database
 from tenancy.tables import subscriptions, tenants
+
+_LAST_MS = 4_291_747_199_000  # 2105-12-31, where the ledger's times end
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -28,6 +31,15 @@ class Subscription(msgspec.Struct, frozen=True):
         return BillingTerm(self.since, self.anchor, self.time_zone)
 
 
+class Assignment(msgspec.Struct, frozen=True):
+    """What is asked for: a plan from `since` (ms UTC, None: now) on; None keeps what the tenant has."""
+
+    plan: str
+    since: int | None = None
+    anchor: int | None = None
+    time_zone: str | None = None
+
+
 _COLUMNS = [subscriptions.c[name] for name in Subscription.__struct_fields__]
 
 
@@ -40,40 +52,56 @@ async def assign(
     anchor: int | None = None,
     time_zone: str | None = None,
 ) -> Subscription:
-    """Put a tenant on a plan from `since` (default: now) on.
-
-    A first subscription anchors its billing months at `since`; a later one keeps anchor and time zone unless told
-    otherwise. Raises Refused (`unknown-tenant`, `invalid-time-zone`).
-    """
-    try:
-        zone_of(time_zone or "UTC")
-    except ValueError as error:
-        raise Refused("invalid-time-zone", str(error)) from None
-    since = SystemClock().now_ms() if since is None else since
-    async with database.transaction() as connection:
+    """Put a tenant on a plan. Raises Refused (`unknown-tenant`, `invalid-time`, `invalid-time-zone`)."""
+    async with database.writing() as connection:
         if (await connection.execute(select(tenants.c.name).where(tenants.c.name == tenant))).first() is None:
             raise Refused("unknown-tenant", f"no tenant {tenant}")
-        query = select(*_COLUMNS).where(subscriptions.c.tenant == tenant).order_by(subscriptions.c.id.desc()).limit(1)
-        row = (await connection.execute(query)).first()
-        before = Subscription(*row) if row else None
-        if anchor is None:
-            anchor = before.anchor if before else since
-        zone = time_zone or (before.time_zone if before else "UTC")
-        made = Subscription(tenant, plan, since, anchor, zone)
-        await connection.execute(insert(subscriptions).values(msgspec.structs.asdict(made)))
-        await changes.note(connection, tenant)
-        await audit.record(connection, actor, "subscription.assign", tenant, plan=plan, since=since)
+        return await add(connection, tenant, Assignment(plan, since, anchor, time_zone), actor)
+
+
+async def add(connection: AsyncConnection, tenant: str, wanted: Assignment, actor: str) -> Subscription:
+    """`assign` inside a writing transaction, for a tenant that is there.
+
+    A first subscription anchors its billing months at its beginning; another one keeps the anchor and the time zone in
+    force when it begins, unless told otherwise. Raises Refused (`invalid-time`, `invalid-time-zone`).
+    """
+    zone = wanted.time_zone
+    try:
+        zone_of(zone or "UTC")
+    except ValueError as error:
+        raise Refused("invalid-time-zone", str(error)) from None
+    since = SystemClock().now_ms() if wanted.since is None else wanted.since
+    query = (
+        select(*_COLUMNS).where(subscriptions.c.tenant == tenant).order_by(subscriptions.c.since, subscriptions.c.id)
+    )
+    own = [Subscription(*row) for row in (await connection.execute(query)).all()]
+    before = in_force(own, since) or (own[0] if own else None)
+    anchor = wanted.anchor if wanted.anchor is not None else before.anchor if before else since
+    for name, at in (("since", since), ("anchor", anchor)):
+        if not 0 <= at <= _LAST_MS:
+            raise Refused("invalid-time", f"{name} lies before 1970 or after 2105")
+    made = Subscription(tenant, wanted.plan, since, anchor, zone or (before.time_zone if before else "UTC"))
+    await connection.execute(insert(subscriptions).values(msgspec.structs.asdict(made)))
+    await changes.note(connection, tenant)
+    await audit.record(connection, actor, "subscription.assign", tenant, **msgspec.structs.asdict(wanted))
     return made
 
 
-async def history(database: Database) -> dict[str, list[Subscription]]:
-    """All subscriptions by tenant, in the order in which they begin."""
+async def history(database: Database, tenant: str | None = None) -> dict[str, list[Subscription]]:
+    """Subscriptions by tenant (of all, or of one), in the order in which they begin."""
     query = select(*_COLUMNS).order_by(subscriptions.c.tenant, subscriptions.c.since, subscriptions.c.id)
+    if tenant is not None:
+        query = query.where(subscriptions.c.tenant == tenant)
     found: dict[str, list[Subscription]] = {}
     async with database.transaction() as connection:
         for row in (await connection.execute(query)).all():
             found.setdefault(row[0], []).append(Subscription(*row))
     return found
+
+
+def in_force(own: list[Subscription], at: int) -> Subscription | None:
+    """The newest of a tenant's subscriptions that has begun at `at`."""
+    return next((one for one in reversed(own) if one.since <= at), None)
 
 
 def terms_of(own: list[Subscription]) -> tuple[BillingTerm, ...]:

@@ -10,8 +10,9 @@ from metering.catalog import TENANT_NAME
 from metering.clock import SystemClock
 from metering.entitlement import TenantStatus
 from metering.errors import Refused
-from tenancy import audit, changes
+from tenancy import audit, changes, subscriptions
 from tenancy.database import Database
+from tenancy.subscriptions import Assignment
 from tenancy.tables import tenants
 
 
@@ -23,16 +24,21 @@ class Tenant(msgspec.Struct, frozen=True):
     created: int
 
 
-async def create(database: Database, name: str, actor: str) -> Tenant:
-    """Add a tenant. Raises Refused (`invalid-name`, `tenant-exists`)."""
+async def create(database: Database, name: str, actor: str, first: Assignment | None = None) -> Tenant:
+    """Add a tenant, on its first plan if there is one: both or neither.
+
+    Raises Refused (`invalid-name`, `tenant-exists`, and those of a subscription).
+    """
     if not TENANT_NAME.fullmatch(name):
         raise Refused("invalid-name", f"a tenant's name must match {TENANT_NAME.pattern}")
     tenant = Tenant(name, "active", SystemClock().now_ms())
     try:
-        async with database.transaction() as connection:
+        async with database.writing() as connection:
             await connection.execute(insert(tenants).values(msgspec.structs.asdict(tenant)))
             await changes.note(connection, name)
             await audit.record(connection, actor, "tenant.create", name)
+            if first is not None:
+                await subscriptions.add(connection, name, first, actor)
     except IntegrityError:
         raise Refused("tenant-exists", f"there is a tenant {name} already") from None
     return tenant
@@ -54,7 +60,7 @@ async def every(database: Database) -> list[Tenant]:
 
 async def set_status(database: Database, name: str, status: TenantStatus, actor: str) -> None:
     """Suspend, cancel or reactivate. Raises Refused (`unknown-tenant`)."""
-    async with database.transaction() as connection:
+    async with database.writing() as connection:
         result = await connection.execute(update(tenants).where(tenants.c.name == name).values(status=status))
         if result.rowcount == 0:
             raise Refused("unknown-tenant", f"no tenant {name}")

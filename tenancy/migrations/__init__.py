@@ -10,7 +10,10 @@ from sqlalchemy.engine import make_url
 
 
 def upgrade(url: str) -> None:
-    """Bring the database at `url` to the newest schema. Safe to repeat; must not be called from an event loop."""
+    """Bring the database at `url` to the newest schema. Raises Unavailable; must not be called from an event loop.
+
+    Safe to repeat, and for several processes at once.
+    """
     parsed = make_url(url)
     if parsed.drivername.startswith("sqlite") and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)

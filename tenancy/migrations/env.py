@@ -1,13 +1,13 @@
-"""Run by Alembic: connects with the application's own async driver."""
+"""Run by Alembic. Connects as the application does: of several that migrate at once one does it, the others see it."""
 
 from __future__ import annotations
 
 import asyncio
 
 from alembic import context
-from sqlalchemy import Connection, pool
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import Connection
 
+from tenancy.database import Database
 from tenancy.tables import metadata
 
 
@@ -20,10 +20,13 @@ def migrate(connection: Connection) -> None:
 
 async def main() -> None:
     """Connect and migrate."""
-    engine = create_async_engine(context.config.attributes["url"], poolclass=pool.NullPool)
-    async with engine.begin() as connection:
-        await connection.run_sync(migrate)
-    await engine.dispose()
+    database = Database(context.config.attributes["url"])
+    await database.open()
+    try:
+        async with database.writing() as connection:
+            await connection.run_sync(migrate)
+    finally:
+        await database.close()
 
 
 asyncio.run(main())
