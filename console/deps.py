@@ -1,13 +1,15 @@
-"""What the API's handlers find on the application, and who may see whose things."""
+"""What the API's handlers find on the application, who may see whose things, and how bodies and instants are read."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from aiohttp import web
 from redis.asyncio import Redis
 
 from console.settings import Settings
+from metering.clock import parse_iso
 from service.auth import principal_of, require
 from service.problems import Problem
 from tenancy import tenants
@@ -26,6 +28,8 @@ REDIS: web.AppKey[Any] = web.AppKey("redis", Redis)
 USAGE = web.AppKey("usage", UsageReader)
 COUNTERS = web.AppKey("counters", CounterReader)
 
+B = TypeVar("B")
+
 
 async def platform(request: web.Request) -> Principal:
     """The principal, who must be the platform's."""
@@ -34,13 +38,16 @@ async def platform(request: web.Request) -> Principal:
     return principal
 
 
-async def tenant_of(request: web.Request, name: str, scope: str) -> tuple[Principal, Tenant]:
-    """The principal and the tenant `name`, whom it must be or the platform's, with `scope`.
+async def tenant_of(request: web.Request, name: str | None, scope: str) -> tuple[Principal, Tenant]:
+    """The principal and the tenant `name` (None: the key's own), whom it must be or the platform's, with `scope`.
 
     Another tenant's name answers exactly like a name that does not exist: 404.
     """
     principal = await principal_of(request)
     require(principal, scope)
+    name = principal.tenant if name is None else name
+    if name is None:
+        raise Problem(422, "invalid-query", "a platform key names the tenant")
     if principal.platform or principal.tenant == name:
         tenant = await tenants.get(request.app[DATABASE], name)
         if tenant is not None:
@@ -48,12 +55,21 @@ async def tenant_of(request: web.Request, name: str, scope: str) -> tuple[Princi
     raise Problem(404, "not-found", f"no tenant {name}")
 
 
-async def body_of(request: web.Request) -> dict[str, Any]:
-    """The JSON object in the body. Raises Problem 400."""
+async def body_of(request: web.Request, form: type[B]) -> B:
+    """The JSON body as `form`, a Struct. Raises Problem 400 (no JSON) or 422 (another form)."""
     try:
-        body = await request.json()
-    except (ValueError, UnicodeDecodeError):
+        return msgspec.json.decode(await request.read(), type=form)
+    except msgspec.ValidationError as error:
+        raise Problem(422, "invalid-body", str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise Problem(400, "invalid-json", "the body must be a JSON object") from None
-    if not isinstance(body, dict):
-        raise Problem(400, "invalid-json", "the body must be a JSON object")
-    return body
+
+
+def instant(name: str, text: str | None) -> int | None:
+    """RFC 3339 → ms UTC, None stays. Raises Problem 422 naming the field."""
+    if text is None:
+        return None
+    try:
+        return parse_iso(text)
+    except (ValueError, OverflowError) as error:
+        raise Problem(422, "invalid-time", f"{name}: {error}") from None

@@ -11,6 +11,11 @@ from metering import quantity
 from metering.aggregation import AggregationName
 
 
+def of_nothing(aggregation: AggregationName) -> str | None:
+    """The value of a meter without events: no amount, no events, no values; but there is no least of nothing."""
+    return "0" if aggregation in ("sum", "count", "unique") else None
+
+
 class Aggregates(NamedTuple):
     """One row of totals.sql: Decimal(38, 9) as text, counts as integers."""
 

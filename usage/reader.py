@@ -16,11 +16,12 @@ from metering.clock import iso
 from metering.errors import Unavailable
 from metering.partition import partition_of
 from metering.period import BillingTerm, PeriodKind, period_of
-from usage.aggregates import Aggregates
+from usage.aggregates import Aggregates, of_nothing
 
 _QUERIES = resources.files("usage").joinpath("queries")
 _TOTALS = _QUERIES.joinpath("totals.sql").read_text()
 _ACCOUNT = _QUERIES.joinpath("account.sql").read_text()
+_HEADS = _QUERIES.joinpath("heads.sql").read_text()
 LAST_MS = 4_291_747_199_000
 """2105-12-31, where the ledger's times end."""
 
@@ -31,6 +32,14 @@ class Account(NamedTuple):
     events: int
     duplicates: int
     dead: int
+
+
+class Head(NamedTuple):
+    """The last record of a partition in the ledger: its offset, the clock after it, when it was written (ms UTC)."""
+
+    offset: int
+    clock: int
+    written: int
 
 
 class UsageReader:
@@ -44,12 +53,21 @@ class UsageReader:
         ((events, duplicates, dead),) = await self._rows(_ACCOUNT, tenant=tenant)
         return Account(events, duplicates, dead)
 
+    async def heads(self, epoch: int) -> dict[int, Head]:
+        """Of the partitions of an epoch that have records."""
+        rows = await self._rows(_HEADS, epoch=epoch)
+        return {partition: Head(*head) for partition, *head in rows}
+
     async def totals(
         self, tenant: str, name: str, meter: Meter, start: int, end: int, group_by: str | None = None
     ) -> dict[str, Any]:
-        """`{"total": …, "groups": {value: …}}` of a meter over [start, end) in ms UTC, as exact decimal strings."""
+        """`{"total": …, "groups": {value: …}}` of a meter over [start, end) in ms UTC, as exact decimal strings.
+
+        Of a meter without events, min, max, avg and latest are None.
+        """
         rows = await self._aggregates(tenant, name, start, end, "")
-        result: dict[str, Any] = {"total": rows[0].result(meter.aggregation, meter.scale) if rows else "0"}
+        total = rows[0].result(meter.aggregation, meter.scale) if rows else of_nothing(meter.aggregation)
+        result: dict[str, Any] = {"total": total}
         if group_by is not None:
             groups = await self._aggregates(tenant, name, start, end, group_by)
             result["groups"] = {row.value: row.result(meter.aggregation, meter.scale) for row in groups}
@@ -77,8 +95,9 @@ class CounterReader:
     async def totals(
         self, tenant: str, catalog: Catalog, terms: tuple[BillingTerm, ...], now: int, meters: list[str]
     ) -> dict[str, dict[PeriodKind, dict[str, Any]]]:
-        """meter → period kind → `{"total", "from", "to"}` of the periods in which `now` lies.
+        """meter → period kind → `{"total", "from", "to"}` of the periods in which `now` lies, the shortest first.
 
+        A meter has counters of the periods that plans use; one without is left out.
         Raises Unavailable while the state is being rebuilt: its numbers are not the tenant's.
         """
         try:
@@ -101,7 +120,9 @@ class CounterReader:
             for kind in catalog.periods_of(name):
                 period = period_of(kind, now, terms)
                 text = texts.get(keys.counter_field(name, kind, period.start).encode())
-                total = "0" if text is None else counter.decode_result(meter.aggregation, text.decode(), meter.scale)
+                total = of_nothing(meter.aggregation)
+                if text is not None:
+                    total = counter.decode_result(meter.aggregation, text.decode(), meter.scale)
                 entry: dict[str, Any] = {"total": total, "from": iso(period.start), "to": iso(min(period.end, LAST_MS))}
                 if text is not None and counter.is_approximate(meter.aggregation, text.decode()):
                     entry["approximate"] = True

@@ -35,7 +35,7 @@ async def newest(request: web.Request) -> web.Response:
     return web.json_response(_view(one))
 
 
-@routes.get(r"/v1/catalog/{version:\d+}")
+@routes.get(r"/v1/catalog/{version:\d{1,9}}")
 async def one_version(request: web.Request) -> web.Response:
     """One version, for as long as the system lives."""
     require(await principal_of(request), "read")
@@ -49,7 +49,10 @@ async def one_version(request: web.Request) -> web.Response:
 async def apply(request: web.Request) -> web.Response:
     """Apply a catalog in YAML or JSON (platform); 422 lists every mistake with its path."""
     principal = await platform(request)
-    text = (await request.read()).decode("utf-8", "replace")
+    try:
+        text = (await request.read()).decode()
+    except UnicodeDecodeError:
+        raise Problem(400, "invalid-utf8", "a catalog is UTF-8 text") from None
     try:
         made = await request.app[CATALOGS].apply(text, SystemClock().now_ms(), principal.key_id)
     except InvalidCatalog as error:

@@ -121,10 +121,12 @@ def counted(rows: list[Row]) -> list[tuple[Row, Sample]]:
     return [(row, sample) for row, sample in earliest.values() if not row.voided and NOON <= row.time < END]
 
 
-def in_memory(name: str, samples: list[Sample], scale: int) -> str:
+def in_memory(name: str, samples: list[Sample], scale: int) -> str | None:
     aggregation = AGGREGATIONS[name]
     state = reduce(lambda left, right: merge(aggregation, left, right), map(aggregation.of, samples), None)
-    return "0" if state is None else aggregation.result(state, scale) or "0"
+    if state is None:
+        return "0" if name in ("sum", "count", "unique") else None
+    return aggregation.result(state, scale)
 
 
 @settings(max_examples=25)
