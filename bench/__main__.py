@@ -10,15 +10,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
 from bench import rows
+from bench.load import Outcome
+from bench.plan import WINDOWS, Plan, plan
 from bench.reference import reference
 from bench.result import GOALS, Result, result
-from bench.rows import Plan
 from bench.system import running
 
+_RATE = 20_000.0
+"""Events/s for freshness where the sustained rate is not measured."""
 LATEST = Path(__file__).parent / "results" / "latest.json"
 
 
@@ -34,14 +38,14 @@ def main() -> None:
     unknown = set(only) - GOALS.keys()
     if unknown:
         parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(GOALS)}")
-    plan = Plan(options.seconds, options.seconds / 6, options.tenants, options.digests)
+    how = plan(options.seconds, options.tenants, options.digests)
     console = Console(stderr=True)
-    yardstick = reference(rows.WINDOWS, min(2.0, plan.seconds / rows.WINDOWS))
+    yardstick = reference(WINDOWS, min(2.0, how.seconds / WINDOWS))
     base = sorted(yardstick)[len(yardstick) // 2]
     results = [result("reference", yardstick, None)]
     broker = "none needed"
     if set(only) - {"reference"}:
-        broker = _measure(plan, only, base, results, console)
+        broker = uvloop.run(_measure(how, only, base, results, console))
     shown = [one for one in results if one.name in only]
     machine = {
         "cpus": os.cpu_count(),
@@ -54,36 +58,51 @@ def main() -> None:
     _print(shown, machine)
 
 
-def _measure(plan: Plan, only: list[str], base: float, results: list[Result], console: Console) -> str:
-    with running() as system:
+async def _measure(plan: Plan, only: list[str], base: float, results: list[Result], console: Console) -> str:
+    async with running() as system:
         console.print(f"[dim]{system.broker}; creating {plan.tenants} tenants, {plan.digests:,} digests[/]")
-        tenants = rows.create_tenants(system, plan)
-        per_digest = rows.load_digests(system, plan)
-        rate = 20_000.0
+        tenants = await rows.create_tenants(system, plan)
+        per_digest = await rows.load_digests(system, plan)
+        rate = _RATE
 
         def add(name: str, values: list[float]) -> None:
             if values:
                 results.append(result(name, values, base))
                 console.print(f"[dim]{name}: {results[-1].median:,.1f} {results[-1].unit}[/]")
 
-        if "gateway_single" in only:
-            add("gateway_single", rows.gateway(system, plan, tenants, 1, 64))
-            rows.writer(system, 1)
-        if {"gateway_batch", "writer"} & set(only):
-            add("gateway_batch", rows.gateway(system, plan, tenants, 100, 8))
-            add("writer", rows.writer(system, 100))
+        if {"bytes_kafka", "bytes_ledger"} & set(only):
+            log, ledger = await rows.sample_bytes(system, plan, tenants)
+            add("bytes_kafka", [] if log is None else [log])
+            add("bytes_ledger", [ledger])
         if {"ingest_to_counters", "freshness_p99"} & set(only):
-            add("ingest_to_counters", rows.ingest_to_counters(system, plan, tenants))
+            before = system.cpu_seconds()
+            outcome = await rows.ingest_to_counters(system, plan, tenants)
+            add("ingest_to_counters", outcome.applied_rates)
+            _explain(console, outcome, before, system.cpu_seconds())
             rate = results[-1].median / 2
         if "freshness_p99" in only:
-            add("freshness_p99", rows.freshness(system, plan, tenants, rate))
-        if "bytes_ledger" in only:
-            system.clickhouse("OPTIMIZE TABLE usage_events FINAL")
-            query = "SELECT sum(bytes_on_disk) / sum(rows) FROM system.parts WHERE table = 'usage_events' AND active"
-            add("bytes_ledger", [system.clickhouse(query)])
+            add("freshness_p99", (await rows.freshness(system, plan, tenants, rate)).fresh_ms)
+        for name, batches in (("gateway_single", False), ("gateway_batch", True)):
+            if not {name, *(("writer",) if batches else ())} & set(only):
+                continue
+            async with system.progress() as progress:
+                applied = await progress.records()
+            await system.stop_worker()
+            outcome = await rows.gateway(system, plan, tenants, batches)
+            add(name, outcome.accepted_rates)
+            worked_off = await rows.writer(system, 100 if batches else 1, applied, outcome.accepted)
+            if batches:
+                add("writer", worked_off)
         if "bytes_dedupe" in only:
             add("bytes_dedupe", [per_digest])
         return system.broker
+
+
+def _explain(console: Console, outcome: Outcome, before: Mapping[str, float], after: Mapping[str, float]) -> None:
+    """Where the CPU of the two cores went."""
+    parts = sorted(((used - before.get(name, 0)) * 1e6 / outcome.accepted, name) for name, used in after.items())
+    listed = ", ".join(f"{name} {micros:.1f}" for micros, name in reversed(parts) if micros >= 0.1)
+    console.print(f"[dim]CPU µs per accepted event: {listed}; drained in {outcome.drain_seconds or 0:.1f} s[/]")
 
 
 def _print(results: list[Result], machine: Mapping[str, object]) -> None:

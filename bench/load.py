@@ -1,7 +1,8 @@
-"""Load over HTTP/1.1 from keep-alive connections of raw asyncio streams, with as little Python per event as possible.
+"""`python -m bench.load`: the load generator. A `Task` as JSON on stdin, an `Outcome` as JSON on stdout.
 
-Closed loop: each connection sends its next request when the answer to the last has come. Every 20th request is a resend
-of the one before. With `room` the load pauses while too much of it waits to be applied.
+Closed loop: each connection sends its next request when the answer to the last has come, and none while `most_waiting`
+records wait to be applied. Open loop: requests go out at `rate`, whatever the answers do. Every 20th request of a
+connection is a resend of the one before.
 """
 
 from __future__ import annotations
@@ -9,77 +10,214 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import re
+import sys
 import time
-from collections.abc import Callable
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
-from bench.events import TEMPLATE, batch, event
+import msgspec
+import uvloop
 
-_POSITIONS = re.compile(rb'"positions":\[(\[.*?\])\]')
-_PAIR = re.compile(rb"\[(\d+),(\d+)\]")
-_BODIES = 400
+from bench import events, http
+from bench.progress import Progress
+from bench.windows import percentiles, rates
+
+_RESEND = 20
+_CONTROL_SECONDS = 0.02
+_FOLLOW_SECONDS = 0.004
+_REFUSED_SECONDS = 0.05
+_DRAIN_SECONDS = 120.0
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What to send and what to watch. `rate` in requests/s; None: closed loop. `requests`: stop after so many, each with
+    a body of its own (no resends); else `bodies` different ones take turns for `warm_up` + `seconds`."""
+
+    url: str
+    key: str
+    tenants: list[str]
+    size: int
+    connections: int
+    warm_up: float
+    seconds: float
+    windows: int
+    redis: str
+    epoch: int
+    partitions: int
+    bodies: int = 500
+    requests: int | None = None
+    rate: float | None = None
+    most_waiting: int | None = None
+    fresh: bool = False
+
+
+class Outcome(msgspec.Struct):
+    """Values per window: events/s answered with 202, events/s applied, ms to the answer and from the 202 until applied
+    (99th percentiles). `refused` requests had another answer. `drain_seconds`: from the last answer until all was
+    applied, None where nobody waited for that."""
+
+    accepted_rates: list[float]
+    applied_rates: list[float]
+    answer_ms: list[float]
+    fresh_ms: list[float]
+    accepted: int
+    refused: int
+    drain_seconds: float | None
+
+
+class _Answer(msgspec.Struct):
+    positions: list[tuple[int, int]]
 
 
 class Load:
-    """Counts what was accepted, and when each request was answered."""
+    """One run of a task."""
 
-    def __init__(self, url: str, key: str, tenants: list[str], size: int, connections: int) -> None:
-        self._address = urlsplit(url)
-        self._key = key.encode()
-        self._connections = connections
-        self._size = size
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._address = urlsplit(task.url)
+        now = time.time()
+        self._bodies = itertools.cycle(
+            [events.body(random.choice(task.tenants), task.size, now) for _ in range(task.requests or task.bodies)]
+        )
         self._numbers = itertools.count(random.randrange(1 << 30))
-        self._again: bytes | None = None
-        chosen = [random.choice(tenants) for _ in range(_BODIES)]
-        self._bodies = [batch(tenant, size) if size > 1 else event(tenant, 0) for tenant in chosen]
-        self.accepted = 0
-        self.records = 0
-        self.refused = 0
-        self.seconds: list[float] = []
-        self.answered: dict[tuple[int, int], float] = {}
-        self.room: Callable[[], bool] = lambda: True
+        kind = "application/cloudevents-batch+json" if task.size > 1 else "application/cloudevents+json"
+        self._head = (self._address.netloc, task.key, kind)
+        self._left = task.requests
+        self._answered = 0  # requests with 202; a request is a record, for it has one tenant
+        self._applied = 0
+        self._refused = 0
+        self._answers: list[tuple[float, float]] = []
+        self._fresh: list[tuple[float, float]] = []
+        self._accepted_counts: list[tuple[float, float]] = []
+        self._applied_counts: list[tuple[float, float]] = []
+        self._positions: dict[tuple[int, int], float] = {}
+        self._decode = msgspec.json.Decoder(_Answer).decode
+
+    async def run(self) -> Outcome:
+        """Send, watch, and where records are watched wait until the last one is applied."""
+        task = self._task
+        drain = None
+        async with AsyncExitStack() as stack:
+            progress = await stack.enter_async_context(Progress(task.redis, task.epoch, task.partitions))
+            self._applied_before = await progress.records()
+            watching = asyncio.create_task(self._watch(progress))
+            began = time.monotonic()
+            end = began + task.warm_up + task.seconds
+            await (self._closed(end) if task.rate is None else self._open(task.rate, end))
+            if task.most_waiting is not None or task.fresh:
+                drain = await self._drained()
+            watching.cancel()
+        span = (began + task.warm_up, end, task.windows)
+        return Outcome(
+            [] if task.requests else rates(self._accepted_counts, *span),
+            [] if task.requests else rates(self._applied_counts, *span),
+            percentiles(self._answers, *span, 0.99),
+            percentiles(self._fresh, *span, 0.99),
+            self._answered * task.size,
+            self._refused,
+            drain,
+        )
+
+    async def _closed(self, end: float) -> None:
+        await asyncio.gather(*(self._sender(end) for _ in range(self._task.connections)))
+
+    async def _sender(self, end: float) -> None:
+        connection = await self._connect()
+        before = b""
+        for number in itertools.count(1):
+            while self._full() and time.monotonic() < end:
+                await asyncio.sleep(_CONTROL_SECONDS / 4)
+            if self._left == 0 or (self._left is None and time.monotonic() >= end):
+                break
+            if self._left is not None:
+                self._left -= 1
+            elif number % _RESEND == 0:
+                await self._exchange(connection, before)
+                continue
+            before = self._request()
+            await self._exchange(connection, before)
+        connection.close()
+
+    async def _open(self, rate: float, end: float) -> None:
+        """Connections wait for their turn; a request that finds none free goes out late and still counts from its 202."""
+        free: asyncio.Queue[http.Connection] = asyncio.Queue()
+        for _ in range(self._task.connections):
+            free.put_nowait(await self._connect())
+        under_way: set[asyncio.Task[None]] = set()
+        due, before = time.monotonic(), b""
+        for number in itertools.count(1):
+            due += 1 / rate
+            if due >= end:
+                break
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            before = before if number % _RESEND == 0 else self._request()
+            sending = asyncio.create_task(self._borrow(free, before))
+            under_way.add(sending)
+            sending.add_done_callback(under_way.discard)
+        await asyncio.gather(*under_way)
+        while not free.empty():
+            free.get_nowait().close()
+
+    async def _borrow(self, free: asyncio.Queue[http.Connection], request: bytes) -> None:
+        connection = await free.get()
+        await self._exchange(connection, request)
+        free.put_nowait(connection)
+
+    async def _connect(self) -> http.Connection:
+        assert self._address.hostname is not None and self._address.port is not None
+        return await http.Connection.open(self._address.hostname, self._address.port)
 
     def _request(self) -> bytes:
-        number = next(self._numbers)
-        if number % 20 == 0 and self._again is not None:
-            return self._again
-        body = random.choice(self._bodies).replace(TEMPLATE, b"%08x" % (number & 0xFFFFFFFF))
-        kind = b"application/cloudevents-batch+json" if self._size > 1 else b"application/cloudevents+json"
-        host = f"{self._address.hostname}:{self._address.port}".encode()
-        self._again = (
-            b"POST /v1/events HTTP/1.1\r\nHost: %b\r\nAuthorization: Bearer %b\r\nContent-Type: %b\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (host, self._key, kind, len(body), body)
-        )
-        return self._again
+        return http.request(*self._head, events.numbered(next(self._bodies), next(self._numbers)))
 
-    async def run(self, seconds: float) -> None:
-        """Send for so long."""
-        until = time.monotonic() + seconds
-        await asyncio.gather(*(self._connection(until) for _ in range(self._connections)))
+    async def _exchange(self, connection: http.Connection, request: bytes) -> None:
+        began = time.monotonic()
+        status, body = await connection.send(request)
+        now = time.monotonic()
+        if status != 202:
+            self._refused += 1
+            await asyncio.sleep(_REFUSED_SECONDS)
+            return
+        self._answered += 1
+        self._answers.append((now, (now - began) * 1000))
+        if self._task.fresh:
+            for position in self._decode(body).positions:
+                self._positions[position] = now
 
-    async def _connection(self, until: float) -> None:
-        reader, writer = await asyncio.open_connection(self._address.hostname, self._address.port)
-        try:
-            while time.monotonic() < until:
-                if not self.room():
-                    await asyncio.sleep(0.005)
-                    continue
-                began = time.monotonic()
-                writer.write(self._request())
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])  # type: ignore[index]
-                body = await reader.readexactly(length)
-                now = time.monotonic()
-                if b" 202 " in head[:16]:
-                    self.accepted += self._size
-                    self.seconds.append(now - began)
-                    found = _POSITIONS.search(body)
-                    for partition, offset in _PAIR.findall(found[1] if found else b""):
-                        self.records += 1
-                        self.answered[int(partition), int(offset)] = now
-                else:
-                    self.refused += 1
-                    await asyncio.sleep(0.05)
-        finally:
-            writer.close()
+    def _full(self) -> bool:
+        most = self._task.most_waiting
+        return most is not None and self._answered - self._applied >= most
+
+    async def _watch(self, progress: Progress) -> None:
+        """Sample the counts; with `fresh` often enough to tell when each record became visible."""
+        interval = _FOLLOW_SECONDS if self._task.fresh else _CONTROL_SECONDS
+        size, partitions = self._task.size, self._task.partitions
+        while True:
+            offsets = await progress.offsets()
+            now = time.monotonic()
+            self._applied = sum(offsets) + partitions - self._applied_before
+            self._accepted_counts.append((now, self._answered * size))
+            self._applied_counts.append((now, self._applied * size))
+            if self._positions:
+                for position in [p for p in self._positions if p[1] <= offsets[p[0]]]:
+                    self._fresh.append((now, (now - self._positions.pop(position)) * 1000))
+            await asyncio.sleep(interval)
+
+    async def _drained(self) -> float:
+        began = time.monotonic()
+        while self._applied < self._answered:
+            if time.monotonic() - began > _DRAIN_SECONDS:
+                raise TimeoutError(f"{self._answered - self._applied} records still wait to be applied")
+            await asyncio.sleep(_CONTROL_SECONDS)
+        return time.monotonic() - began
+
+
+def main() -> None:
+    """Run the task on stdin."""
+    task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
+    outcome = uvloop.run(Load(task).run())
+    sys.stdout.buffer.write(msgspec.json.encode(outcome))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from bench.events import TEMPLATE, batch
+from bench.events import body, numbered
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -26,12 +26,12 @@ def reference(windows: int, seconds: float) -> list[float]:
     """Events per second of each window."""
     decode = msgspec.json.Decoder(list[_Event]).decode
     encode = msgspec.json.Encoder().encode
-    body = batch("tenant-0", 100).replace(TEMPLATE, b"00000000")
+    sent = numbered(body("tenant-0", 100, time.time()), 0)
     rates = []
     for _ in range(windows):
         count, began = 0, time.perf_counter()
         while time.perf_counter() - began < seconds:
-            for event in decode(body):
+            for event in decode(sent):
                 blake2b(f"t\0{event.source}\0{event.id}".encode(), digest_size=16).digest()
                 encode(event)
             count += 100

@@ -30,6 +30,7 @@ GOALS: dict[str, tuple[str, Literal["higher", "lower"], float | None]] = {
     "writer": ("events/s", "higher", 200_000),
     "ingest_to_counters": ("events/s", "higher", 100_000),
     "freshness_p99": ("ms", "lower", 250),
+    "bytes_kafka": ("bytes/event", "lower", 40),
     "bytes_ledger": ("bytes/event", "lower", 35),
     "bytes_dedupe": ("bytes/event", "lower", 60),
 }

@@ -1,70 +1,148 @@
-"""The system under test: `tallygate up` in a process of its own, with its engines."""
+"""The system under test: the engines and services of `tallygate up` as processes, one gateway and one worker."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import psutil
+
+from bench.load import Outcome, Task
+from bench.progress import Progress
+from local.apache_kafka import MavenUnavailable, fetch
+from local.instance import new_key
+from local.layout import Layout, SystemOptions
+from local.supervisor import Supervisor, say
+
 CATALOG = Path(__file__).with_name("catalog.yaml")
+WORKER = "streams-0"
+_STUCK_SECONDS = 60.0
 
 
 class System:
-    """Addresses, processes and a few calls of the running system."""
+    """A running system: its addresses, and the few things that rows do with it."""
 
-    def __init__(self, facts: dict[str, Any], apache: bool) -> None:
-        self.facts = facts
-        self.broker = "Apache Kafka" if apache else "embedded broker"
-        self.key: str = facts["admin_key"]
+    def __init__(self, layout: Layout, supervisor: Supervisor, key: str, folder: Path) -> None:
+        addresses = layout.addresses()
+        self.ingest: str = addresses["ingest"]
+        self.redis: str = addresses["redis"]
+        self.folder = folder
+        self.key = key
+        self.broker = "embedded broker (Tansu)" if layout.embedded_broker else "Apache Kafka"
+        self.on_disk = not layout.embedded_broker
+        self.epoch = self.partitions = 0
+        self._console: str = addresses["console"]
+        self._clickhouse: str = addresses["clickhouse"]
+        self._supervisor = supervisor
+        self._specs = {spec.name: spec for spec in layout.services()}
 
-    def console(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask the console."""
-        request = urllib.request.Request(
-            self.facts["console"] + path,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the console; its JSON."""
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._console + path, data, headers, method=method)
+        return json.loads(await asyncio.to_thread(_read, request))
+
+    async def sql(self, query: str) -> str:
+        """What the ledger answers, as text."""
+        answer = await asyncio.to_thread(_read, urllib.request.Request(self._clickhouse, query.encode()))
+        return answer.decode().strip()
+
+    def progress(self) -> Progress:
+        """How far the counters are."""
+        return Progress(self.redis, self.epoch, self.partitions)
+
+    async def stop_worker(self) -> None:
+        """End the worker; what gateways accept waits in the log."""
+        await self._supervisor.stop_one(WORKER)
+
+    async def start_worker(self, replaced: Sequence[str] | None = None) -> None:
+        """Start the worker, with another command line if one is given (a profiler); returns when it is ready."""
+        spec = self._specs[WORKER]
+        await self._supervisor.start(spec if replaced is None else replace(spec, argv=replaced))
+
+    async def load(self, **task: Any) -> Outcome:
+        """Run the load generator beside; its outcome."""
+        wanted = Task(
+            url=self.ingest, key=self.key, redis=self.redis, epoch=self.epoch, partitions=self.partitions, **task
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
+        process = await asyncio.create_subprocess_exec(  # bench stands in the checkout only: run there
+            *python("bench.load"), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=CATALOG.parents[1]
+        )
+        answer, _ = await process.communicate(msgspec.json.encode(wanted))
+        if process.returncode:
+            raise RuntimeError(f"the load generator ended with {process.returncode}; see above")
+        return msgspec.json.decode(answer, type=Outcome)
 
-    def applied(self) -> int:
-        """Records applied, over all partitions."""
-        return sum(offset + 1 for offset in self.console("GET", "/v1/applied")["partitions"].values())
+    async def follow(self, records: int) -> list[tuple[float, float]]:
+        """(monotonic time, records applied) until `records` are. Raises TimeoutError when nothing moves any more."""
+        samples: list[tuple[float, float]] = []
+        moved = time.monotonic()
+        async with self.progress() as progress:
+            while not samples or samples[-1][1] < records:
+                applied, now = await progress.records(), time.monotonic()
+                if not samples or applied > samples[-1][1]:
+                    moved = now
+                elif now - moved > _STUCK_SECONDS:
+                    raise TimeoutError(f"the writer stays at {applied} of {records} records")
+                samples.append((now, applied))
+                await asyncio.sleep(0.05)
+        return samples
 
-    def clickhouse(self, query: str) -> float:
-        """One number from the ledger; 0 for a statement that answers nothing."""
-        url = self.facts["clickhouse"]
-        with urllib.request.urlopen(url, data=query.encode(), timeout=60) as answer:
-            return float(answer.read() or 0)
+    def cpu_seconds(self) -> Mapping[str, float]:
+        """CPU seconds that each process has used so far, and those of load generators that have ended as `load`."""
+        ended = os.times()
+        used = {"load": ended.children_user + ended.children_system}
+        for name, pid in self._supervisor.pids.items():
+            if psutil.pid_exists(pid):
+                family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+                used[name] = sum(sum(process.cpu_times()[:2]) for process in family)
+        return used
 
-    def signal(self, name: str, number: signal.Signals) -> None:
-        """Freeze or wake a process."""
-        os.kill(self.facts["processes"][name], number)
 
-
-@contextmanager
-def running() -> Iterator[System]:
-    """Start, wait until ready, stop in order. TALLYGATE_TEST_KAFKA names the broker, else the embedded one is used."""
-    kafka = os.environ.get("TALLYGATE_TEST_KAFKA")
+@asynccontextmanager
+async def running() -> AsyncIterator[System]:
+    """Start, wait until ready, stop in order. On Apache Kafka where Maven can fetch it, else on the embedded broker."""
+    kafka: str | None = "apache"
+    try:
+        fetch()
+    except MavenUnavailable as error:
+        say(f"on the embedded broker: {error}")
+        kafka = None
     with tempfile.TemporaryDirectory(prefix="tallygate-bench-") as folder:
-        command = [sys.executable, "-m", "cli", "up", "--json", "--ports", "auto", "--data-dir", folder]
-        command += ["--catalog", str(CATALOG), *(["--kafka", kafka] if kafka else [])]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            try:
-                assert process.stdout is not None
-                line = process.stdout.readline()
-                if not line:
-                    raise SystemExit("the system did not start; see above")
-                yield System(json.loads(line), bool(kafka))
-            finally:
-                process.send_signal(signal.SIGINT)
-                process.wait(timeout=120)
+        data = Path(folder)
+        layout = await Layout.choose(SystemOptions(data, "auto", kafka, CATALOG))
+        supervisor = Supervisor(data / "logs")
+        key = new_key()
+        try:
+            await supervisor.start(*await asyncio.to_thread(layout.engines))
+            await supervisor.run_once(layout.migration(key))
+            await supervisor.start(*layout.services())
+            system = System(layout, supervisor, key, data)
+            where = await system.ask("GET", "/v1/applied")
+            system.epoch, system.partitions = where["epoch"], where["count"]
+            yield system
+        finally:
+            await supervisor.stop()
+
+
+def _read(request: urllib.request.Request) -> bytes:
+    with urllib.request.urlopen(request, timeout=300) as answer:
+        content: bytes = answer.read()
+    return content
+
+
+def python(module: str) -> list[str]:
+    """The command that runs one of our modules."""
+    return [sys.executable, "-m", module]

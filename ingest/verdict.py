@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from metering.errors import InvalidEvent, Refused
-from metering.event import RESERVED_TYPES, Limits, check_time, parse
+from metering.event import RESERVED_TYPES, Limits, check_time, parse, parse_usual
 from metering.frame import MAX_FRAME_BYTES
 from metering.meter import CompiledCatalog
 
@@ -57,46 +57,101 @@ def judge(
 
     If the verdict has `unseen` names, look them up and judge again: their events are in neither list.
     """
-    own, limits, resolve = rules.tenant, rules.limits, catalog.resolve
-    latest = now + rules.ahead_ms
-    earliest = 0 if rules.late_ms is None else now - rules.late_ms
-    old_before = now - rules.old_ms
     verdict = Verdict()
-    mine: list[bytes] = []
-    for index, raw in enumerate(events, first):
-        try:
-            if not raw:
-                raise broken[index]
-            event = parse(raw, limits)
-            time = event.time
-            if time is not None:
-                if not earliest <= time <= latest:
-                    check_time(time, now, rules.ahead_ms, rules.late_ms)
-                if time < old_before:
-                    verdict.old += 1
-            if event.type.startswith(RESERVED_TYPES):
-                _check_reserved(event.type, rules)
-            resolve(event)
-            if len(raw) > MAX_FRAME_BYTES:
-                raise InvalidEvent("event-too-large", f"an event may have {MAX_FRAME_BYTES} bytes")
-            tenant = event.tenant
-            if own is not None:
-                if tenant is not None and tenant != own:
-                    raise InvalidEvent("reserved-attribute", "`tenant` is given by the key; leave it out")
-                mine.append(raw)
-            elif tenant is None:
-                raise InvalidEvent("missing-tenant", "with a platform key each event names its `tenant`")
-            elif tenant not in tenants:
-                verdict.unseen.add(tenant)
-            elif tenants[tenant]:
-                verdict.accepted.setdefault(tenant, []).append(raw)
-            else:
-                raise InvalidEvent("unknown-tenant", "there is no such tenant")
-        except Refused as error:
-            verdict.errors.append(EventError(index, _id_of(raw), error.code, error.detail))
-    if mine and own is not None:
-        verdict.accepted[own] = mine
+    if events:
+        _judge(verdict, events, broken, rules, catalog, tenants, now, first)
     return verdict
+
+
+def _judge(
+    verdict: Verdict,
+    events: Sequence[bytes],
+    broken: Mapping[int, InvalidEvent],
+    rules: Rules,
+    catalog: CompiledCatalog,
+    tenants: Mapping[str, bool],
+    now: int,
+    first: int,
+) -> None:
+    """All at once where they are usual, else by halves down to the ones that are not."""
+    if _take_usual(verdict, events, rules, catalog, tenants, now):
+        return
+    if len(events) > 1:
+        middle = len(events) // 2
+        _judge(verdict, events[:middle], broken, rules, catalog, tenants, now, first)
+        _judge(verdict, events[middle:], broken, rules, catalog, tenants, now, first + middle)
+        return
+    try:
+        if first in broken:
+            raise broken[first]
+        _take(verdict, events[0], rules, catalog, tenants, now)
+    except Refused as error:
+        verdict.errors.append(EventError(first, _id_of(events[0]), error.code, error.detail))
+
+
+def _take_usual(
+    verdict: Verdict,
+    raws: Sequence[bytes],
+    rules: Rules,
+    catalog: CompiledCatalog,
+    tenants: Mapping[str, bool],
+    now: int,
+) -> bool:
+    """Accept all of them, or none where one needs a closer look."""
+    events = parse_usual(raws, rules.limits)
+    if events is None or any(type.startswith(RESERVED_TYPES) for type in set(events.types)):
+        return False
+    times = [time for time in events.times if time is not None] or [now]
+    if max(times) > now + rules.ahead_ms or min(times) < (0 if rules.late_ms is None else now - rules.late_ms):
+        return False
+    named = set(events.tenants)
+    if rules.tenant is None:
+        if not all(name is not None and tenants.get(name) for name in named):
+            return False
+    elif not {None, rules.tenant}.issuperset(named):
+        return False
+    if catalog.resolve_usual(events) is None:
+        return False
+    verdict.old += _older(times, now - rules.old_ms)
+    if rules.tenant is not None:
+        verdict.accepted.setdefault(rules.tenant, []).extend(raws)
+        return True
+    for name, raw in zip(events.tenants, raws, strict=True):
+        assert name is not None
+        verdict.accepted.setdefault(name, []).append(raw)
+    return True
+
+
+def _older(times: Sequence[int], before: int) -> int:
+    return 0 if min(times) >= before else sum(time < before for time in times)
+
+
+def _take(
+    verdict: Verdict, raw: bytes, rules: Rules, catalog: CompiledCatalog, tenants: Mapping[str, bool], now: int
+) -> None:
+    """Look closely at one event. Raises InvalidEvent."""
+    event = parse(raw, rules.limits)
+    if event.time is not None:
+        check_time(event.time, now, rules.ahead_ms, rules.late_ms)
+        verdict.old += _older([event.time], now - rules.old_ms)
+    if event.type.startswith(RESERVED_TYPES):
+        _check_reserved(event.type, rules)
+    catalog.resolve(event)
+    if len(raw) > MAX_FRAME_BYTES:
+        raise InvalidEvent("event-too-large", f"an event may have {MAX_FRAME_BYTES} bytes")
+    tenant = event.tenant
+    if rules.tenant is not None:
+        if tenant is not None and tenant != rules.tenant:
+            raise InvalidEvent("reserved-attribute", "`tenant` is given by the key; leave it out")
+        verdict.accepted.setdefault(rules.tenant, []).append(raw)
+    elif tenant is None:
+        raise InvalidEvent("missing-tenant", "with a platform key each event names its `tenant`")
+    elif tenant not in tenants:
+        verdict.unseen.add(tenant)
+    elif tenants[tenant]:
+        verdict.accepted.setdefault(tenant, []).append(raw)
+    else:
+        raise InvalidEvent("unknown-tenant", "there is no such tenant")
 
 
 def merge(verdicts: Sequence[Verdict]) -> Verdict:

@@ -1,15 +1,17 @@
 """A usage event: a CloudEvent 1.0 in JSON, judged strictly and kept as it was received.
 
-Two paths with one meaning. `_fast` accepts the usual event in about a microsecond; what it cannot vouch for goes to
-`_strict`, which defines what is accepted and why not. The fast path proves that no member is unknown or repeated by
-counting: in compact JSON each member has its `":`, so occurrences of `":` are never fewer than members; when there
-are just as many as the members we decoded, none was lost (nor nested). tests/properties proves that both paths agree.
+Two paths with one meaning. `parse` defines what is accepted and why not. `parse_usual` takes many usual events at once
+in about a microsecond each, and answers None when it cannot vouch for all of them. It proves that no member is unknown
+or repeated by counting: in compact JSON each member has its `":`, so occurrences of `":` are never fewer than members;
+when there are just as many as the members we decoded, none was lost (nor nested). tests/properties proves that both
+agree.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -75,7 +77,7 @@ class _Wire(msgspec.Struct, gc=False):
     data: Any = UNSET
 
 
-_decode_wire = msgspec.json.Decoder(_Wire, float_hook=Decimal).decode
+_decode_wires = msgspec.json.Decoder(_Wire, float_hook=Decimal).decode_lines
 _decode_any = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
@@ -93,79 +95,105 @@ def compact(document: bytes) -> bytes:
         raise InvalidEvent("invalid-json", str(error)) from None
 
 
-def parse(raw: bytes, limits: Limits) -> UsageEvent:
-    """One event from *compact* JSON (see `compact`). Raises InvalidEvent with a code and what to change."""
-    try:
-        wire = _decode_wire(raw)
-    except RecursionError:
-        raise InvalidEvent("too-deep", f"nesting deeper than {limits.nesting}") from None
-    except (msgspec.DecodeError, ArithmeticError):
-        return _strict(raw, limits)
-    return _fast(raw, wire, limits) or _strict(raw, limits)
+class Events(msgspec.Struct, gc=False, frozen=True):
+    """Events side by side: one list per attribute, as in UsageEvent; none of them has extensions."""
+
+    ids: list[str]
+    sources: list[str]
+    types: list[str]
+    times: list[int | None]
+    subjects: list[str | None]
+    tenants: list[str | None]
+    datas: list[Any]
 
 
-def _fast(raw: bytes, wire: _Wire, limits: Limits) -> UsageEvent | None:
-    members = 4
-    time = subject = tenant = None
-    if wire.time is not UNSET:
-        members += 1
-        if wire.time is not None:
-            time = _instant(wire.time) if len(wire.time) <= 64 else None
-            if time is None:
-                return None
-    if wire.subject is not UNSET:
-        members += 1
-        subject = wire.subject
-        if subject is not None and not _plain(subject):
-            return None
-    if wire.datacontenttype is not UNSET:
-        members += 1
-        if wire.datacontenttype != "application/json":
-            return None
-    if wire.tenant is not UNSET:
-        members += 1
-        tenant = wire.tenant
-        if tenant is not None and not _plain(tenant):
-            return None
-    data = None
-    if wire.data is not UNSET:
-        members += 1
-        data = wire.data
-        if type(data) is dict:
-            members += len(data)
+def parse_usual(raws: Sequence[bytes], limits: Limits) -> Events | None:
+    """Events from *compact* JSON, or None where one of them needs a closer look (`parse`)."""
+    count = len(raws)
+    text = b"\n".join(raws)
     if (
-        raw.count(b'":') != members
-        or _ARRAY in raw
-        or wire.specversion != "1.0"
-        or len(raw) > limits.data_bytes
+        b"[" in text  # without arrays and unknown members, `data` can only hold empty objects
+        or text.count(b"}\n{") != count - 1  # with that, each line is an event: no line break can stand in a string
+        or text[:1] != b"{"
+        or text[-1:] != b"}"
+        or len(max(raws, key=len)) > limits.data_bytes
         or limits.attribute_bytes < _PLAIN_BYTES
         or limits.nesting < _FLAT
-        or not _plain(wire.id)
-        or not _known_source(wire.source)
-        or not _known_type(wire.type)
     ):
         return None
-    return UsageEvent(wire.id, wire.source, wire.type, time, subject, tenant, data, None)
+    try:
+        wires = _decode_wires(text)
+    except (msgspec.DecodeError, ArithmeticError, RecursionError):
+        return None
+    if len(wires) != count:
+        return None
+    ids, sources, types = [w.id for w in wires], [w.source for w in wires], [w.type for w in wires]
+    texts, subjects = [w.time for w in wires], [w.subject for w in wires]
+    tenants, datas = [w.tenant for w in wires], [w.data for w in wires]
+    content_types = [w.datacontenttype for w in wires]
+    members = 4 * count
+    for optional in (texts, subjects, tenants, datas, content_types):
+        members += count - optional.count(UNSET)
+    members += sum([len(data) for data in datas if type(data) is dict])
+    times = _instants(texts)
+    known_subjects, known_tenants = _optional(subjects), _optional(tenants)
+    if (
+        text.count(b'":') != members
+        or [w.specversion for w in wires].count("1.0") != count
+        or times is None
+        or known_subjects is None
+        or known_tenants is None
+        or not _all_plain(ids)
+        or not all(map(_known_source, set(sources)))
+        or not all(map(_known_type, set(types)))
+        or not _USUAL_CONTENT.issuperset(content_types)
+    ):
+        return None
+    if UNSET in datas:
+        datas = [None if data is UNSET else data for data in datas]
+    return Events(ids, sources, types, times, known_subjects, known_tenants, datas)
 
 
 _PLAIN_BYTES = 256
-_ARRAY = ord("[")
-_FLAT = 3  # without arrays and other members, `data` can only hold empty objects
+_FLAT = 3
+_USUAL_CONTENT = frozenset({UNSET, "application/json"})
 
 
-def _plain(text: str) -> bool:
+def _instants(texts: list[_Text]) -> list[int | None] | None:
+    try:
+        # Milliseconds in UTC, as most senders write it: 2026-11-23T10:00:00.123Z
+        return [_minute(t[:17]) + _SECONDS[t[17:20]] + _MILLISECONDS[t[20:]] for t in texts]  # type: ignore[index,operator]
+    except (KeyError, TypeError):
+        pass
+    times: list[int | None] = []
+    for text in texts:
+        time = _instant(text) if type(text) is str and len(text) <= 64 else None
+        if time is None and type(text) is str:
+            return None
+        times.append(time)
+    return times
+
+
+def _optional(texts: list[_Text]) -> list[str | None] | None:
+    """With None for what is not there; None if one that is there needs a closer look."""
+    found: list[str | None] = [text if type(text) is str else None for text in texts]
+    there = [text for text in found if text is not None]
+    return found if not there or _all_plain(there) else None
+
+
+def _all_plain(texts: list[str]) -> bool:
     """Surely valid: printable, and at most _PLAIN_BYTES in UTF-8. False only means: look closer."""
-    return 0 < len(text) <= 64 and text.isprintable()
+    return "" not in texts and len(max(texts, key=len)) <= 64 and "".join(texts).isprintable()
 
 
 @lru_cache(maxsize=8192)
 def _known_source(source: str) -> bool:
-    return _plain(source) and _URI_REFERENCE.fullmatch(source) is not None
+    return _all_plain([source]) and _URI_REFERENCE.fullmatch(source) is not None
 
 
 @lru_cache(maxsize=8192)
 def _known_type(type: str) -> bool:
-    return _plain(type)
+    return _all_plain([type])
 
 
 _URI_REFERENCE = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=\u00a0-\U0010fffd]|%[0-9A-Fa-f]{2})+")
@@ -183,7 +211,8 @@ def _refuse(code: str, detail: str) -> NoReturn:
     raise InvalidEvent(code, detail)
 
 
-def _strict(raw: bytes, limits: Limits) -> UsageEvent:
+def parse(raw: bytes, limits: Limits) -> UsageEvent:
+    """One event from *compact* JSON (see `compact`). Raises InvalidEvent with a code and what to change."""
     document = _members_of(raw, limits)
     version = document.get("specversion")
     if version != "1.0":

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import compress
+from typing import Any, TypeVar
 
 import msgspec
 
 from metering import quantity
 from metering.catalog import Catalog, Meter
 from metering.errors import InvalidEvent
-from metering.event import UsageEvent
+from metering.event import Events, UsageEvent
 from metering.label import text_of
 from metering.quantity import LIMIT, ONE, InvalidQuantity
 
 MAX_DIMENSION_BYTES = 256
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 _Lookup = Callable[[UsageEvent], Any]
 
 
@@ -26,35 +29,111 @@ class Resolved(msgspec.Struct, gc=False):
     dimensions: dict[str, str]
 
 
+class Columns(msgspec.Struct, gc=False):
+    """What events of one type give to the same meters: `Resolved` side by side, one list per meter and dimension.
+
+    `at` are the indexes of the events, rising.
+    """
+
+    at: Sequence[int]
+    quantities: dict[str, list[int]]
+    uniques: dict[str, list[str]]
+    dimensions: dict[str, list[str]]
+
+    @classmethod
+    def of_one(cls, at: int, resolved: Resolved) -> Columns:
+        """Of a single event."""
+        return cls(
+            [at],
+            {name: [value] for name, value in resolved.quantities.items()},
+            {name: [value] for name, value in resolved.uniques.items()},
+            {name: [value] for name, value in resolved.dimensions.items()},
+        )
+
+    def take(self, new: Mapping[int, int]) -> Columns:
+        """Only the events whose index is in `new`, under the index that it says."""
+        kept = [number for number, at in enumerate(self.at) if at in new]
+
+        def pick(columns: dict[str, list[T]]) -> dict[str, list[T]]:
+            return {name: [values[number] for number in kept] for name, values in columns.items()}
+
+        at = [new[self.at[number]] for number in kept]
+        return Columns(at, pick(self.quantities), pick(self.uniques), pick(self.dimensions))
+
+
 UNMETERED = Resolved({}, {}, {})
-_NOTHING: dict[str, str] = {}
-"""Shared by events that have none; nobody adds to it."""
 
 
 class CompiledMeter:
-    """A meter with its paths turned into lookups. `member`: its value's name where that is a member of data itself."""
+    """A meter with its paths turned into lookups."""
 
-    __slots__ = ("filters", "member", "meter", "name", "unique", "value")
+    __slots__ = ("filters", "meter", "name", "path", "unique", "value")
 
     def __init__(self, name: str, meter: Meter) -> None:
         self.name = name
         self.meter = meter
         self.unique = meter.aggregation == "unique"
-        self.member = _member(meter.value)
+        self.path = meter.value
         self.value = _lookup(meter.value) if meter.value else None
-        self.filters = tuple((_lookup(path), frozenset(wanted)) for path, wanted in meter.filter.items())
+        self.filters = tuple((path, _lookup(path), frozenset(wanted)) for path, wanted in meter.filter.items())
 
 
 class _EventType:
     """All that the meters of one event type want."""
 
-    __slots__ = ("dimensions", "meters", "unique")
+    __slots__ = ("dimensions", "filtered", "meters")
 
     def __init__(self, meters: dict[str, Meter]) -> None:
         self.meters = tuple(CompiledMeter(name, meter) for name, meter in meters.items())
-        self.unique = any(compiled.unique for compiled in self.meters)
+        self.filtered = any(compiled.filters for compiled in self.meters)
         paths = {name: path for meter in meters.values() for name, path in meter.group_by.items()}
-        self.dimensions = tuple((name, _member(path), _lookup(path)) for name, path in paths.items())
+        self.dimensions = tuple((name, path, _lookup(path)) for name, path in paths.items())
+
+    def passing(self, events: Events, at: Sequence[int]) -> Iterable[tuple[tuple[CompiledMeter, ...], Sequence[int]]]:
+        """The events by which of the meters want them."""
+        if not self.filtered:
+            return [(self.meters, at)]
+        masks: list[list[bool]] = []
+        for compiled in self.meters:
+            mask = [True] * len(at)
+            for path, _, wanted in compiled.filters:
+                values = _values(events, path, at)
+                mask = [passes and text_of(value) in wanted for passes, value in zip(mask, values, strict=True)]
+            masks.append(mask)
+        split = _grouped(list(zip(*masks, strict=True)))
+        return [(tuple(compress(self.meters, mask)), [at[index] for index in inside]) for mask, inside in split]
+
+    def columns(self, events: Events, meters: tuple[CompiledMeter, ...], at: Sequence[int]) -> Columns:
+        """What the events at `at` give to `meters`. Raises InvalidEvent, without saying for which."""
+        ones = [ONE] * len(at)
+        found = Columns(at, {}, {}, {})
+        for compiled in meters:
+            if compiled.path is None:
+                found.quantities[compiled.name] = ones
+                continue
+            values = _values(events, compiled.path, at)
+            kinds = set(map(type, values))
+            if compiled.unique:
+                found.quantities[compiled.name] = ones
+                if kinds != _TEXT or len(max(values, key=len)) > _SURELY_SHORT:
+                    values = [_distinct(value, compiled) for value in values]
+                found.uniques[compiled.name] = values
+            elif kinds == _INTEGER and min(values) >= 0 and max(values) < LIMIT:
+                found.quantities[compiled.name] = [value * ONE for value in values]
+            else:
+                found.quantities[compiled.name] = [_quantity(value, compiled) for value in values]
+        if meters:
+            for name, path, _ in self.dimensions:
+                values = _values(events, path, at)
+                if set(map(type, values)) != _TEXT or len(max(values, key=len)) > _SURELY_SHORT:
+                    values = [_dimension(value, name) for value in values]
+                found.dimensions[name] = values
+        return found
+
+
+_TEXT, _INTEGER = {str}, {int}
+_SURELY_SHORT = 64
+"""Characters that never have more than MAX_DIMENSION_BYTES bytes."""
 
 
 class CompiledCatalog:
@@ -68,45 +147,55 @@ class CompiledCatalog:
             by_type.setdefault(meter.event, {})[name] = meter
         self._types = {type: _EventType(meters) for type, meters in by_type.items()}
 
-    def resolve(self, event: UsageEvent) -> Resolved:
-        """Quantities of one event. Raises InvalidEvent when a meter wants it but it has no usable value.
+    def resolve_usual(self, events: Events) -> list[Columns] | None:
+        """What `resolve` says of each of many usual events, or None where it refuses one."""
+        resolved: list[Columns] = []
+        try:
+            for type, at in _grouped(events.types):
+                wanted = self._types.get(type)
+                if wanted is None:
+                    resolved.append(Columns(at, {}, {}, {}))
+                    continue
+                for passing, inside in wanted.passing(events, at):
+                    resolved.append(wanted.columns(events, passing, inside))
+        except InvalidEvent:
+            return None
+        return resolved
 
-        Small values of the usual kinds are looked up and converted in place: this runs twice for every event.
-        """
+    def resolve(self, event: UsageEvent) -> Resolved:
+        """Quantities of one event. Raises InvalidEvent when a meter wants it but it has no usable value."""
         wanted = self._types.get(event.type)
         if wanted is None:
             return UNMETERED
-        data: dict[str, Any] = event.data if type(event.data) is dict else {}
         quantities: dict[str, int] = {}
-        uniques: dict[str, str] = {} if wanted.unique else _NOTHING
-        dimensions: dict[str, str] = {} if wanted.dimensions else _NOTHING
+        uniques: dict[str, str] = {}
         for compiled in wanted.meters:
-            if compiled.filters and not _passes(compiled, event):
+            if not _passes(compiled, event):
                 continue
-            name = compiled.name
             if compiled.value is None:
-                quantities[name] = ONE
-                continue
-            value = data.get(compiled.member) if compiled.member is not None else compiled.value(event)
-            if compiled.unique:
-                uniques[name] = value if type(value) is str and len(value) <= 64 else _distinct(value, compiled)
-                quantities[name] = ONE
-            elif type(value) is int and 0 <= value < LIMIT:
-                quantities[name] = value * ONE
+                quantities[compiled.name] = ONE
+            elif compiled.unique:
+                uniques[compiled.name] = _distinct(compiled.value(event), compiled)
+                quantities[compiled.name] = ONE
             else:
-                quantities[name] = _quantity(value, compiled)
-        if quantities:
-            for name, member, look in wanted.dimensions:
-                value = data.get(member) if member is not None else look(event)
-                if type(value) is str and len(value) <= 64:
-                    dimensions[name] = value
-                else:
-                    dimensions[name] = "" if value is None else _label(value, name)
+                quantities[compiled.name] = _quantity(compiled.value(event), compiled)
+        dimensions = {name: _dimension(look(event), name) for name, _, look in wanted.dimensions} if quantities else {}
         return Resolved(quantities, uniques, dimensions)
 
 
+def _grouped(keys: Sequence[K]) -> Iterable[tuple[K, Sequence[int]]]:
+    """Each distinct key with the indexes where it stands."""
+    distinct = set(keys)
+    if len(distinct) == 1:
+        return [(keys[0], range(len(keys)))]
+    found: dict[K, list[int]] = {}
+    for index, key in enumerate(keys):
+        found.setdefault(key, []).append(index)
+    return found.items()
+
+
 def _passes(compiled: CompiledMeter, event: UsageEvent) -> bool:
-    return all(text_of(look(event)) in wanted for look, wanted in compiled.filters)
+    return all(text_of(look(event)) in wanted for _, look, wanted in compiled.filters)
 
 
 def _required(value: Any, compiled: CompiledMeter) -> None:
@@ -128,9 +217,25 @@ def _distinct(value: Any, compiled: CompiledMeter) -> str:
     return _label(value, f"meter {compiled.name}: {compiled.meter.value}")
 
 
-def _member(path: str | None) -> str | None:
-    """`$.name` → `name`."""
-    return path[2:] if path is not None and path.startswith("$.") and "." not in path[2:] else None
+def _dimension(value: Any, name: str) -> str:
+    return "" if value is None else _label(value, name)
+
+
+_ATTRIBUTES = {"id": "ids", "source": "sources", "type": "types", "subject": "subjects", "tenant": "tenants"}
+
+
+def _values(events: Events, path: str, at: Sequence[int]) -> list[Any]:
+    """What stands at `path` in the events at `at`, None where nothing does (see `_lookup`)."""
+    whole = len(at) == len(events.ids)
+    if not path.startswith("$"):
+        if path not in _ATTRIBUTES:
+            return [None] * len(at)
+        column = getattr(events, _ATTRIBUTES[path])
+        return column if whole else [column[index] for index in at]
+    values = events.datas if whole else [events.datas[index] for index in at]
+    for step in path[2:].split("."):
+        values = [value.get(step) if type(value) is dict else None for value in values]
+    return values
 
 
 def _lookup(path: str) -> _Lookup:

@@ -9,13 +9,14 @@ for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from metering.clock import HOUR_MS
 from metering.event import WRITER_AHEAD_MS
-from streams.frame import Entry, Frame
+from streams.frame import Entries, Frame
 
 LIVE_BUCKETS = 5
 
@@ -44,34 +45,38 @@ class Window(msgspec.Struct, frozen=True):
         """All buckets that are live at some clock from `first_clock` to `last_clock`."""
         return range(self.oldest(first_clock), self.bucket(last_clock) + 1)
 
-    def needs_ledger(self, hour: int, clock: int) -> bool:
-        """Whether an event of `hour` may have been counted under a digest that is gone at `clock`."""
-        return hour * HOUR_MS < self.oldest(clock) * self.bucket_ms + WRITER_AHEAD_MS
-
-
-def entries_of(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Entry]]:
-    """Every valid event in position order."""
-    for frame in frames:
-        for entry in frame.entries:
-            yield frame, entry
+    def horizon(self, clock: int) -> int:
+        """An event before this time (a full hour) may have been counted under a digest that is gone at `clock`."""
+        return -(-(self.oldest(clock) * self.bucket_ms + WRITER_AHEAD_MS) // HOUR_MS) * HOUR_MS
 
 
 def late_keys(frames: Sequence[Frame], window: Window) -> set[LedgerKey]:
     """The ledger keys that have to be asked for."""
     late = set()
     for frame in frames:
-        horizon = (window.oldest(frame.clock) * window.bucket_ms + WRITER_AHEAD_MS + HOUR_MS - 1) // HOUR_MS
-        for entry in frame.entries:
-            if entry.time // HOUR_MS < horizon:
-                late.add((frame.tenant, entry.hour, entry.event.source, entry.event.id))
+        horizon, entries = window.horizon(frame.clock), frame.entries
+        if entries and min(entries.times) < horizon:
+            late |= {_ledger_key(frame, index) for index, time in enumerate(entries.times) if time < horizon}
     return late
+
+
+def _ledger_key(frame: Frame, index: int) -> LedgerKey:
+    entries = frame.entries
+    return frame.tenant, entries.hour(index), entries.sources[index], entries.ids[index]
 
 
 class Verdicts(msgspec.Struct):
     """Per frame of the batch, in its order: the counted entries, and how many were duplicates."""
 
-    counted: list[list[Entry]]
+    counted: list[Entries]
     duplicates: list[int]
+
+
+class _Seen(NamedTuple):
+    """A frame in which a digest was counted earlier in this batch."""
+
+    bucket: int
+    number: int
 
 
 def decide(
@@ -86,40 +91,43 @@ def decide(
     `rows`: ledger key → (offset, line) of the row that stands there; offset -1 for rows of earlier epochs. An event
     sees only rows below its own position.
     """
-    seen: dict[bytes, list[tuple[int, int]]] = {}  # digest → (bucket, hour) of the rows decided in this batch
+    seen: dict[bytes, tuple[_Seen, ...]] = {}
     verdicts = Verdicts([], [])
-    position = 0
-    for frame in frames:
-        oldest = window.oldest(frame.clock)
-        bucket = window.bucket(frame.clock)
-        live = [answers for number, answers in known if number >= oldest]
-        horizon = (oldest * window.bucket_ms + WRITER_AHEAD_MS + HOUR_MS - 1) // HOUR_MS
-        counted: list[Entry] = []
-        duplicates = 0
-        for entry in frame.entries:
-            earlier = seen.get(entry.digest)
-            repeated = False
-            for answers in live:
-                if answers[position]:
-                    repeated = True
-                    break
-            position += 1
-            if not repeated and earlier is not None:
-                repeated = any(b >= oldest for b, _ in earlier)
-            if not repeated and entry.time // HOUR_MS < horizon:
-                hour = entry.time // HOUR_MS
-                row = rows.get((frame.tenant, hour, entry.event.source, entry.event.id))
-                repeated = row is not None and row < (frame.offset, entry.line)
-                if not repeated and earlier is not None:
-                    repeated = any(h == hour for _, h in earlier)
-            if repeated:
-                duplicates += 1
-                continue
-            if earlier is None:
-                seen[entry.digest] = [(bucket, entry.time // HOUR_MS)]
-            else:
-                earlier.append((bucket, entry.time // HOUR_MS))
-            counted.append(entry)
-        verdicts.counted.append(counted)
-        verdicts.duplicates.append(duplicates)
+    first = 0
+    for number, frame in enumerate(frames):
+        entries = frame.entries
+        oldest, horizon = window.oldest(frame.clock), window.horizon(frame.clock)
+        live = [answers[first : first + len(entries)] for bucket, answers in known if bucket >= oldest]
+        first += len(entries)
+        mine = (_Seen(window.bucket(frame.clock), number),)
+        if (
+            entries
+            and not any(1 in answers for answers in live)
+            and min(entries.times) >= horizon
+            and seen.keys().isdisjoint(entries.digests)
+            and len(fresh := dict.fromkeys(entries.digests, mine)) == len(entries)
+        ):
+            seen |= fresh
+            verdicts.counted.append(entries)
+            verdicts.duplicates.append(0)
+            continue
+        indexes: list[int] = []
+        for index, (digest, time) in enumerate(zip(entries.digests, entries.times, strict=True)):
+            earlier = seen.get(digest, ())
+            repeated = any(answers[index] for answers in live) or any(there.bucket >= oldest for there in earlier)
+            if not repeated and time < horizon:
+                row = rows.get(_ledger_key(frame, index))
+                repeated = (row is not None and row < (frame.offset, entries.lines[index])) or any(
+                    _has(verdicts.counted[there.number], digest, entries.hour(index)) for there in earlier
+                )
+            if not repeated:
+                seen[digest] = earlier + mine
+                indexes.append(index)
+        verdicts.counted.append(entries.take(indexes))
+        verdicts.duplicates.append(len(entries) - len(indexes))
     return verdicts
+
+
+def _has(counted: Entries, digest: bytes, hour: int) -> bool:
+    """Whether one of them has this digest and hour."""
+    return any(mark == digest and counted.hour(index) == hour for index, mark in enumerate(counted.digests))

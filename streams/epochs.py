@@ -69,7 +69,7 @@ class EpochTurn:
         """
         newest = await self._epochs.current()
         check = checksum(record.key, record.value, record.timestamp)
-        frame = Frame(record.offset, "", max(clock, record.timestamp), record.timestamp, check, 0, [], [])
+        frame = Frame(record.offset, "", max(clock, record.timestamp), record.timestamp, check)
         if newest is None or newest.epoch == self._epoch or _is_closing(record):
             return frame
         tenant = (record.key or b"").decode("utf-8", "replace")

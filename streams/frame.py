@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,14 +14,14 @@ from metering.event import (
     RESERVED_TYPES,
     WRITER_AHEAD_MS,
     WRITER_LIMITS,
-    UsageEvent,
     check_time,
     compact,
     parse,
+    parse_usual,
 )
 from metering.frame import MAX_FRAME_EVENTS, FrameHeader, Headers, checksum, read_headers
-from metering.identity import digest
-from metering.meter import CompiledCatalog, Resolved
+from metering.identity import digests
+from metering.meter import Columns, CompiledCatalog
 from metering.partition import partition_of
 from metering.position import MAX_INDEX
 
@@ -48,20 +48,49 @@ class Dead(NamedTuple):
     payload: bytes
 
 
-class Entry(msgspec.Struct, gc=False):
-    """One valid event of a frame. `time` is the received time where the sender gave none."""
+class Entries(msgspec.Struct, gc=False, frozen=True):
+    """Valid events of a frame side by side, in position order: one list per attribute, quantities as columns.
 
-    line: int
-    time: int
-    event: UsageEvent
-    raw: bytes
-    resolved: Resolved
-    digest: bytes
+    A time is the received time where the sender gave none. The lists are shared and never changed.
+    """
 
-    @property
-    def hour(self) -> int:
-        """Hours since 1970, part of the ledger's key."""
-        return self.time // HOUR_MS
+    lines: Sequence[int] = ()
+    times: Sequence[int] = ()
+    sources: Sequence[str] = ()
+    ids: Sequence[str] = ()
+    types: Sequence[str] = ()
+    subjects: Sequence[str | None] = ()
+    raws: Sequence[bytes] = ()
+    digests: Sequence[bytes] = ()
+    resolved: Sequence[Columns] = ()
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def hour(self, index: int) -> int:
+        """Hours since 1970 of an event, part of its ledger key."""
+        return self.times[index] // HOUR_MS
+
+    def take(self, indexes: Sequence[int]) -> Entries:
+        """Only those at `indexes`, which rise."""
+        if len(indexes) == len(self):
+            return self
+        new = {old: number for number, old in enumerate(indexes)}
+        resolved = [kept for columns in self.resolved if (kept := columns.take(new)).at]
+        attributes = [[values[index] for index in indexes] for values in self._attributes()]
+        return Entries(*attributes, *[resolved])
+
+    def before(self, others: Entries) -> Entries:
+        """These, and the others behind them."""
+        if not self or not others:
+            return self or others
+        moved = {index: len(self) + index for index in range(len(others))}
+        resolved = [*self.resolved, *(columns.take(moved) for columns in others.resolved)]
+        both = zip(self._attributes(), others._attributes(), strict=True)
+        return Entries(*([*mine, *theirs] for mine, theirs in both), *[resolved])
+
+    def _attributes(self) -> tuple[Sequence[Any], ...]:
+        return self.lines, self.times, self.sources, self.ids, self.types, self.subjects, self.raws, self.digests
 
 
 class Frame(msgspec.Struct, gc=False):
@@ -72,10 +101,15 @@ class Frame(msgspec.Struct, gc=False):
     clock: int
     received: int
     checksum: int
-    catalog_version: int
-    entries: list[Entry]
-    dead: list[Dead]
+    catalog_version: int = 0
+    entries: Entries = Entries()
+    dead: Sequence[Dead] = ()
     closing: bool = False
+
+    @property
+    def events(self) -> int:
+        """How many events the record holds; one that can't be read at all counts as one."""
+        return len(self.entries) + len(self.dead)
 
 
 class MissingCatalog(Exception):
@@ -95,7 +129,7 @@ def decode(record: Record, clock: int, partition: int, partitions: int, catalogs
     clock = max(clock, record.timestamp)
     tenant = (record.key or b"").decode("utf-8", "backslashreplace")
     check = checksum(record.key, record.value, record.timestamp)
-    frame = Frame(record.offset, tenant, clock, record.timestamp, check, 0, [], [])
+    frame = Frame(record.offset, tenant, clock, record.timestamp, check)
     try:
         header = read_headers(record.headers)
     except ValueError as error:
@@ -118,12 +152,8 @@ def decode(record: Record, clock: int, partition: int, partitions: int, catalogs
     frame.catalog_version = catalog.version
     if header.received is not None:
         frame.received = header.received
-    trusted = header.count is not None
-    for number, line in enumerate(lines):
-        try:
-            frame.entries.append(_entry(number, line if trusted else compact(line), frame, catalog))
-        except InvalidEvent as error:
-            frame.dead.append(Dead(number, error.code, error.detail, line))
+    raws, broken = (lines, {}) if header.count is not None else _compacted(lines)
+    frame.entries, frame.dead = _judge(raws, broken, 0, frame, catalog)
     return frame
 
 
@@ -137,18 +167,76 @@ def _lines(value: bytes, header: FrameHeader) -> list[bytes]:
     return value.split(b"\n")
 
 
-def _entry(line: int, raw: bytes, frame: Frame, catalog: CompiledCatalog) -> Entry:
+def _compacted(lines: list[bytes]) -> tuple[list[bytes], dict[int, Dead]]:
+    """What a foreign producer wrote in compact form, and what is no JSON at all by its line."""
+    raws, broken = [], {}
+    for number, line in enumerate(lines):
+        try:
+            raws.append(compact(line))
+        except InvalidEvent as error:
+            raws.append(line)
+            broken[number] = Dead(number, error.code, error.detail, line)
+    return raws, broken
+
+
+def _judge(
+    raws: list[bytes], broken: Mapping[int, Dead], first: int, frame: Frame, catalog: CompiledCatalog
+) -> tuple[Entries, list[Dead]]:
+    """All at once where they are usual, else by halves down to the ones that are not. `first`: line of the first."""
+    if first not in broken and (entries := _usual(raws, first, frame, catalog)) is not None:
+        return entries, []
+    if len(raws) > 1:
+        middle = len(raws) // 2
+        entries, dead = _judge(raws[:middle], broken, first, frame, catalog)
+        others, more = _judge(raws[middle:], broken, first + middle, frame, catalog)
+        return entries.before(others), dead + more
+    if first in broken:
+        return Entries(), [broken[first]]
+    try:
+        return _entry(first, raws[0], frame, catalog), []
+    except InvalidEvent as error:
+        return Entries(), [Dead(first, error.code, error.detail, raws[0])]
+
+
+def _usual(raws: list[bytes], first: int, frame: Frame, catalog: CompiledCatalog) -> Entries | None:
+    events = parse_usual(raws, WRITER_LIMITS)
+    if events is None or not {None, frame.tenant}.issuperset(events.tenants):
+        return None
+    if any(type.startswith(RESERVED_TYPES) for type in set(events.types)):
+        return None
+    times = [frame.received if time is None else time for time in events.times]
+    if min(times) < 0 or max(times) > frame.clock + WRITER_AHEAD_MS:
+        return None
+    resolved = catalog.resolve_usual(events)
+    if resolved is None:
+        return None
+    marks = digests(frame.tenant, events.sources, events.ids)
+    lines = range(first, first + len(raws))
+    return Entries(lines, times, events.sources, events.ids, events.types, events.subjects, raws, marks, resolved)
+
+
+def _entry(line: int, raw: bytes, frame: Frame, catalog: CompiledCatalog) -> Entries:
+    """One event with a closer look. Raises InvalidEvent."""
     event = parse(raw, WRITER_LIMITS)
     if event.tenant is not None and event.tenant != frame.tenant:
         raise InvalidEvent("tenant-mismatch", f"the event says {event.tenant!r}, the record's key {frame.tenant!r}")
     if event.type.startswith(RESERVED_TYPES):
         raise InvalidEvent("reserved-type", f"{event.type} is not understood by this version")
     time = frame.received if event.time is None else event.time
-    if not 0 <= time <= frame.clock:
-        check_time(time, frame.clock, WRITER_AHEAD_MS, None)
-    return Entry(line, time, event, raw, catalog.resolve(event), digest(frame.tenant, event.source, event.id))
+    check_time(time, frame.clock, WRITER_AHEAD_MS, None)
+    return Entries(
+        [line],
+        [time],
+        [event.source],
+        [event.id],
+        [event.type],
+        [event.subject],
+        [raw],
+        digests(frame.tenant, [event.source], [event.id]),
+        [Columns.of_one(0, catalog.resolve(event))],
+    )
 
 
 def _dead(frame: Frame, record: Record, reason: str, detail: str) -> Frame:
-    frame.dead.append(Dead(WHOLE_RECORD, reason, detail, record.value or b""))
+    frame.dead = [Dead(WHOLE_RECORD, reason, detail, record.value or b"")]
     return frame

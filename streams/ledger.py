@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import aiohttp
 import clickhouse_connect
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from metering.errors import Unavailable
 from streams.dedupe import LedgerKey
+from streams.inserts import Inserts, translated
 
 _QUERIES = resources.files("streams").joinpath("clickhouse/queries")
 _LATE_AT_ONCE = 5000
-_INSERT = {"optimize_on_insert": 0}
-"""The keys of a block are distinct already: merging it while it is inserted costs a quarter and finds nothing."""
 TIMEOUT_SECONDS = 15
 
 
 async def connect(address: str) -> Any:
     """An async client for `http://host:port`. Raises Unavailable."""
     url = urlsplit(address)
-    async with _translated():
+    async with translated():
         return await clickhouse_connect.get_async_client(
             host=url.hostname,
             port=url.port or 8123,
@@ -45,7 +40,7 @@ async def connect(address: str) -> Any:
 
 async def migrate(client: Any) -> None:
     """Apply the numbered migrations that are not yet applied. Safe to repeat."""
-    async with _translated():
+    async with translated():
         await client.command(
             "CREATE TABLE IF NOT EXISTS schema_migrations (name String, applied DateTime DEFAULT now()) "
             "ENGINE = ReplacingMergeTree ORDER BY name"
@@ -85,23 +80,24 @@ class CounterRow(NamedTuple):
 class PartitionLedger:
     """The ledger as one partition's writer sees it. Every method raises Unavailable when ClickHouse fails."""
 
-    def __init__(self, client: Any, epoch: int, partition: int, partitions: int) -> None:
+    def __init__(self, client: Any, inserts: Inserts, epoch: int, partition: int, partitions: int) -> None:
         self._client = client
+        self._inserts = inserts
         self._partitions = partitions
         self._at = {"epoch": epoch, "partition": partition}
         self._epoch = epoch
 
-    async def insert_events(self, body: bytes) -> None:
-        """Rows of rows.event_inserts."""
-        await self._insert("usage_events", body)
+    async def insert_events(self, blocks: Sequence[bytes]) -> None:
+        """Rows of rows.event_blocks."""
+        await self._inserts.insert("usage_events", blocks)
 
-    async def insert_dead(self, body: bytes) -> None:
-        """Rows of rows.dead_insert."""
-        await self._insert("dead_letters", body)
+    async def insert_dead(self, blocks: Sequence[bytes]) -> None:
+        """Rows of rows.dead_blocks."""
+        await self._inserts.insert("dead_letters", blocks)
 
-    async def insert_frames(self, body: bytes) -> None:
-        """Rows of rows.frame_insert: last of a batch, because they vouch for the others."""
-        await self._insert("usage_frames", body)
+    async def insert_frames(self, blocks: Sequence[bytes]) -> None:
+        """Rows of rows.frame_blocks: last of a batch, because they vouch for the others."""
+        await self._inserts.insert("usage_frames", blocks)
 
     async def prefix(self, mark: int) -> int:
         """P: the offset up to which every record is accounted for and has its rows, checked from behind `mark`."""
@@ -155,7 +151,7 @@ class PartitionLedger:
 
     async def digests_since(self, oldest: int, upto: int) -> AsyncIterator[Sequence[tuple[str, str, str, int]]]:
         """Blocks of (tenant, source, id, clock) of what was counted since the clock stood at `oldest` ms."""
-        async with _translated():
+        async with translated():
             stream = await self._client.query_row_block_stream(
                 _query("rebuild_digests"),
                 parameters={**self._at, "partitions": self._partitions, "oldest": oldest, "upto": upto},
@@ -188,12 +184,8 @@ class PartitionLedger:
         )
         return [CounterRow(*row) for row in rows]
 
-    async def _insert(self, table: str, body: bytes) -> None:
-        async with _translated():
-            await self._client.raw_insert(table, insert_block=body, fmt="Native", settings=_INSERT)
-
     async def _rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        async with _translated():
+        async with translated():
             result = await self._client.query(_query(name), parameters={**self._at, **parameters})
             return list(result.result_rows)
 
@@ -209,11 +201,3 @@ def _query(name: str) -> str:
     if name not in _texts:
         _texts[name] = _QUERIES.joinpath(f"{name}.sql").read_text()
     return _texts[name]
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    try:
-        yield
-    except (ClickHouseError, aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise Unavailable(f"ClickHouse: {error}") from error

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from prometheus_client import Counter, Gauge
 
-from streams.frame import Entry, Frame
+from streams.frame import Entries, Frame
 
 EVENTS = Counter("tallygate_writer_events", "Events by what became of them", ["outcome"])
 FRAMES = Counter("tallygate_writer_frames", "Records accounted for")
@@ -25,7 +25,7 @@ def observe_lag(partition: str, lag: int | None) -> None:
         LAG.remove(partition)
 
 
-def observe_batch(judged: Sequence[tuple[Frame, list[Entry]]], duplicates: Sequence[int]) -> None:
+def observe_batch(judged: Sequence[tuple[Frame, Entries]], duplicates: Sequence[int]) -> None:
     """Count one applied batch."""
     FRAMES.inc(len(judged))
     FRESHNESS.set(max(0.0, time.time() - min(frame.received for frame, _ in judged) / 1000))

@@ -6,7 +6,7 @@ Types may be plainer than the table's (String for LowCardinality(String)): Click
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from struct import Struct, pack
 from typing import Any
 
@@ -33,6 +33,28 @@ def blob(data: bytes) -> bytes:
 def text(value: str) -> bytes:
     """One String value of text."""
     return blob(value.encode("utf-8", "backslashreplace"))
+
+
+def blobs(values: Sequence[bytes]) -> list[bytes]:
+    """Many String values as parts to be joined: the bytes themselves are not copied before."""
+    lengths = [_LENGTHS[size] if size < 4096 else varint(size) for size in map(len, values)]
+    return list(chain.from_iterable(zip(lengths, values, strict=True)))
+
+
+def texts(values: Sequence[str]) -> bytes:
+    """Many String values of text: their `text` one after the other."""
+    sizes = set(map(len, values))
+    if max(sizes) < _ONE_BYTE and "".join(values).isascii():
+        if len(sizes) == 1:
+            length = chr(sizes.pop())
+            return (length + length.join(values)).encode()
+        return "".join([_ONE_BYTE_LENGTHS[len(value)] + value for value in values]).encode()
+    return b"".join(map(text, values))
+
+
+_ONE_BYTE = 128
+"""Lengths below it are one byte, an ASCII character."""
+_ONE_BYTE_LENGTHS = [chr(length) for length in range(_ONE_BYTE)]
 
 
 def _numbers(code: str) -> Callable[[Sequence[Any]], bytes]:
@@ -85,9 +107,13 @@ class Column:
 
 
 class MapColumn:
-    """A Map(String, …) column: for each row how many pairs, then all keys and all values."""
+    """A Map(String, …) column: for each row how many pairs, then all keys and all values.
+
+    Keys, and values `of_text`, may stand many in one item.
+    """
 
     def __init__(self, name: str, value_type: str) -> None:
+        self.of_text = value_type == "String"
         self.sizes: list[int] = []
         self.keys: list[bytes] = []
         self.values: list[Any] = []

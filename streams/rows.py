@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 from metering.clock import HOUR_MS
 from metering.period import period_of
 from metering.position import version_of
-from streams.frame import Entry, Frame
-from streams.native import ArrayColumn, Column, MapColumn, blob, block, text
+from streams.frame import Entries, Frame
+from streams.native import ArrayColumn, Column, MapColumn, blob, blobs, block, text, texts
 
 _TIME = "DateTime64(3, 'UTC')"
-_MONTHS_PER_INSERT = 90  # ClickHouse refuses an insert that touches more than 100 partitions
-_EMPTY = text("")
 
-_common = lru_cache(maxsize=65_536)(text)
-"""Of texts that come again and again: tenants, sources, types, meters, dimensions."""
+_name = lru_cache(maxsize=8192)(text)
+"""Of texts that come with every frame: tenants, meters, dimensions."""
 
 
 class _EventRows:
@@ -42,67 +40,71 @@ class _EventRows:
         self.partition = Column("partition", "UInt16")
         self.version = Column("version", "UInt64")
 
-    def add(self, frame: Frame, entries: Sequence[Entry], epoch: int, partition: int) -> None:
-        """Append the counted entries of one frame."""
-        count = len(entries)
-        self.rows += count
-        events = [entry.event for entry in entries]
-        self.tenant.values += repeat(_common(frame.tenant), count)
-        self.time.values += [entry.time for entry in entries]
-        self.source.values += [_common(event.source) for event in events]
-        self.id.values += [text(event.id) for event in events]
-        self.type.values += [_common(event.type) for event in events]
-        self.subject.values += [_common(event.subject) if event.subject else _EMPTY for event in events]
-        self.event.values += [blob(entry.raw) for entry in entries]
-        self.received.values += repeat(frame.received, count)
-        self.clock.values += repeat(frame.clock, count)
-        self.catalog_version.values += repeat(frame.catalog_version, count)
-        for entry in entries:
-            resolved = entry.resolved
-            self.quantities.sizes.append(len(resolved.quantities))
-            self.quantities.keys += map(_common, resolved.quantities)
-            self.quantities.values += resolved.quantities.values()
-            for column, pairs in ((self.uniques, resolved.uniques), (self.dimensions, resolved.dimensions)):
-                column.sizes.append(len(pairs))
-                if pairs:
-                    column.keys += map(_common, pairs)
-                    column.values += map(_common, pairs.values())
-        self.partition.values += repeat(partition, count)
+    def add(self, frame: Frame, entries: Entries, epoch: int, partition: int) -> None:
+        """Append the counted entries of one frame, those with the same columns one after the other."""
         first = version_of(epoch, frame.offset, 0)
-        self.version.values += [first - entry.line for entry in entries]
+        for columns in entries.resolved:
+            count = len(columns.at)
+            own = entries.take(columns.at)
+            self.rows += count
+            self.tenant.values.append(_name(frame.tenant) * count)
+            self.time.values += own.times
+            self.source.values.append(texts(own.sources))
+            self.id.values.append(texts(own.ids))
+            self.type.values.append(texts(own.types))
+            self.subject.values.append(texts([subject or "" for subject in own.subjects]))
+            self.event.values += blobs(own.raws)
+            self.received.values += repeat(frame.received, count)
+            self.clock.values += repeat(frame.clock, count)
+            self.catalog_version.values += repeat(frame.catalog_version, count)
+            _add_pairs(self.quantities, columns.quantities, count)
+            _add_pairs(self.uniques, columns.uniques, count)
+            _add_pairs(self.dimensions, columns.dimensions, count)
+            self.partition.values += repeat(partition, count)
+            self.version.values += [first - line for line in own.lines]
 
     def block(self) -> bytes:
         """The Native block."""
         return block([c for c in vars(self).values() if isinstance(c, Column | MapColumn)], self.rows)
 
 
-def event_inserts(frames: Iterable[tuple[Frame, list[Entry]]], epoch: int, partition: int) -> list[bytes]:
-    """Rows of the counted entries as insert bodies; several where the times touch very many months."""
+def _add_pairs(column: MapColumn, pairs: dict[str, list[Any]], count: int) -> None:
+    """`count` rows, each with one value of every name."""
+    column.sizes += repeat(len(pairs), count)
+    if pairs:
+        column.keys.append(b"".join(map(_name, pairs)) * count)
+        values = list(chain.from_iterable(zip(*pairs.values(), strict=True)))
+        if column.of_text:
+            column.values.append(texts(values))
+        else:
+            column.values += values
+
+
+def event_blocks(frames: Iterable[tuple[Frame, Entries]], epoch: int, partition: int) -> list[bytes]:
+    """Rows of the counted entries, a block for each month that their times touch."""
     months: dict[int, _EventRows] = {}
-    month_start = month_end = 0
+    start = end = 0
     for frame, counted in frames:
         if not counted:
             continue
-        times = [entry.time for entry in counted]
-        if month_start <= min(times) and max(times) < month_end:
-            months[month_start].add(frame, counted, epoch, partition)
+        if start <= min(counted.times) and max(counted.times) < end:
+            months[start].add(frame, counted, epoch, partition)
             continue
-        by_month: dict[int, list[Entry]] = {}
-        for entry in counted:
-            if not month_start <= entry.time < month_end:
-                month_start, month_end = period_of("month", entry.time)
-            by_month.setdefault(month_start, []).append(entry)
-        for month, entries in by_month.items():
-            months.setdefault(month, _EventRows()).add(frame, entries, epoch, partition)
-    blocks = [rows.block() for _, rows in sorted(months.items())]
-    return [b"".join(blocks[first : first + _MONTHS_PER_INSERT]) for first in range(0, len(blocks), _MONTHS_PER_INSERT)]
+        by_month: dict[int, list[int]] = {}
+        for index, time in enumerate(counted.times):
+            if not start <= time < end:
+                start, end = period_of("month", time)
+            by_month.setdefault(start, []).append(index)
+        for month, indexes in by_month.items():
+            months.setdefault(month, _EventRows()).add(frame, counted.take(indexes), epoch, partition)
+    return [rows.block() for _, rows in sorted(months.items())]
 
 
-def dead_insert(frames: Iterable[Frame], epoch: int, partition: int) -> bytes:
-    """The dead letters as an insert body; empty if there are none."""
+def dead_blocks(frames: Iterable[Frame], epoch: int, partition: int) -> list[bytes]:
+    """The dead letters; no block if there are none."""
     letters = [(frame, dead) for frame in frames for dead in frame.dead]
     if not letters:
-        return b""
+        return []
     columns: dict[str, tuple[str, list[Any]]] = {
         "epoch": ("UInt16", [epoch] * len(letters)),
         "partition": ("UInt16", [partition] * len(letters)),
@@ -115,16 +117,16 @@ def dead_insert(frames: Iterable[Frame], epoch: int, partition: int) -> bytes:
         "received": (_TIME, [frame.received for frame, _ in letters]),
         "clock": (_TIME, [frame.clock for frame, _ in letters]),
     }
-    return block([_column(name, *column) for name, column in columns.items()], len(letters))
+    return [block([_column(name, *column) for name, column in columns.items()], len(letters))]
 
 
-def frame_insert(
-    frames: Sequence[tuple[Frame, list[Entry]]], duplicates: Sequence[int], epoch: int, partition: int
-) -> bytes:
+def frame_blocks(
+    frames: Sequence[tuple[Frame, Entries]], duplicates: Sequence[int], epoch: int, partition: int
+) -> list[bytes]:
     """One row per record: what became of its events."""
     hours = ArrayColumn("hours")
     for _, counted in frames:
-        touched = sorted({entry.time // HOUR_MS for entry in counted})
+        touched = sorted({time // HOUR_MS for time in counted.times})
         hours.sizes.append(len(touched))
         hours.values += touched
     columns: dict[str, tuple[str, list[Any]]] = {
@@ -132,7 +134,7 @@ def frame_insert(
         "partition": ("UInt16", [partition] * len(frames)),
         "offset": ("UInt64", [frame.offset for frame, _ in frames]),
         "tenant": ("String", [text(frame.tenant) for frame, _ in frames]),
-        "events": ("UInt32", [len(frame.entries) + len(frame.dead) for frame, _ in frames]),
+        "events": ("UInt32", [frame.events for frame, _ in frames]),
         "counted": ("UInt32", [len(counted) for _, counted in frames]),
         "duplicates": ("UInt32", list(duplicates)),
         "dead": ("UInt32", [len(frame.dead) for frame, _ in frames]),
@@ -140,7 +142,7 @@ def frame_insert(
         "clock": (_TIME, [frame.clock for frame, _ in frames]),
         "closing": ("UInt8", [int(frame.closing) for frame, _ in frames]),
     }
-    return block([hours, *(_column(name, *column) for name, column in columns.items())], len(frames))
+    return [block([hours, *(_column(name, *column) for name, column in columns.items())], len(frames))]
 
 
 def _column(name: str, type: str, values: list[Any]) -> Column:

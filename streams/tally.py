@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
 from metering.aggregation import AGGREGATIONS, Sample
 from metering.catalog import Catalog
+from metering.meter import Columns
 from metering.period import BillingTerm, Period, PeriodKind, period_of
 from metering.position import Position
-from streams.frame import Entry, Frame
+from streams.frame import Entries, Frame
 
 
 class CounterKey(NamedTuple):
@@ -52,75 +53,67 @@ _ADDED = frozenset({"sum", "count"})
 
 
 def tally(
-    frames: Iterable[tuple[Frame, list[Entry]]], meters: CountedMeters, terms: Terms, epoch: int, partition: int
+    frames: Iterable[tuple[Frame, Entries]], meters: CountedMeters, terms: Terms, epoch: int, partition: int
 ) -> Deltas:
     """Sum up the counted entries. An event of a period that is closed by its record's clock changes no counter."""
     deltas: Deltas = {}
+    kinds = dict.fromkeys(kind for _, used in meters.of.values() for kind in used)
     for frame, counted in frames:
-        if not counted:
-            continue
         mine = deltas.setdefault(frame.tenant, {})
         billing = terms(frame.tenant)
-        times = [entry.time for entry in counted]
-        first, last = min(times), max(times)
-        kinds = dict.fromkeys(kind for _, used in meters.of.values() for kind in used)
-        periods = {kind: period_of(kind, first, billing) for kind in kinds}
-        if all(last < period.end for period in periods.values()):
-            _add(mine, frame, counted, meters, periods, epoch, partition)
-            continue
-        for entry in counted:  # the frame crosses a boundary: each event has periods of its own
-            periods = {kind: period_of(kind, entry.time, billing) for kind in kinds}
-            _add(mine, frame, [entry], meters, periods, epoch, partition)
+        while counted:  # each turn takes the earliest and all that share its periods
+            periods = {kind: period_of(kind, min(counted.times), billing) for kind in kinds}
+            end = min((period.end for period in periods.values()), default=None)
+            if end is None or max(counted.times) < end:
+                inside, counted = counted, Entries()
+            else:
+                inside = counted.take([index for index, time in enumerate(counted.times) if time < end])
+                counted = counted.take([index for index, time in enumerate(counted.times) if time >= end])
+            _add(mine, frame, inside, meters, periods, epoch, partition)
     return {tenant: counters for tenant, counters in deltas.items() if counters}
 
 
 def _add(
     mine: dict[CounterKey, Any],
     frame: Frame,
-    counted: list[Entry],
+    counted: Entries,
     meters: CountedMeters,
     periods: dict[PeriodKind, Period],
     epoch: int,
     partition: int,
 ) -> None:
     """Add entries whose times all lie in `periods`."""
-    sums: dict[str, int] = {}
-    for entry in counted:
-        for meter, nanos in entry.resolved.quantities.items():
-            sums[meter] = sums.get(meter, 0) + nanos
-    for meter, total in sums.items():
-        aggregation, kinds = meters.of.get(meter, (None, ()))
-        if aggregation is None:
-            continue
-        state: Any = total if aggregation in _ADDED else _state(meter, aggregation, frame, counted, epoch, partition)
-        for kind in kinds:
-            period = periods[kind]
-            if not period.is_open(frame.clock):
+    for columns in counted.resolved:
+        for meter, values in columns.quantities.items():
+            aggregation, kinds = meters.of.get(meter, (None, ()))
+            if aggregation is None:
                 continue
-            key = CounterKey(meter, kind, period.start, period.end)
-            if key not in mine:
-                mine[key] = state.copy() if aggregation == "unique" else state
+            state: Any
+            if aggregation in _ADDED:
+                state = sum(values)
             elif aggregation == "unique":
-                mine[key] |= state
-            elif aggregation in _ADDED:
-                mine[key] += state
+                state = set(columns.uniques[meter])
             else:
-                mine[key] = AGGREGATIONS[aggregation].merge(mine[key], state)
+                rule = AGGREGATIONS[aggregation]
+                state = reduce(rule.merge, map(rule.of, _samples(values, columns, counted, frame, epoch, partition)))
+            for kind in kinds:
+                period = periods[kind]
+                if not period.is_open(frame.clock):
+                    continue
+                key = CounterKey(meter, kind, period.start, period.end)
+                if key not in mine:
+                    mine[key] = state.copy() if aggregation == "unique" else state
+                elif aggregation == "unique":
+                    mine[key] |= state
+                elif aggregation in _ADDED:
+                    mine[key] += state
+                else:
+                    mine[key] = AGGREGATIONS[aggregation].merge(mine[key], state)
 
 
-def _state(meter: str, aggregation: str, frame: Frame, counted: list[Entry], epoch: int, partition: int) -> Any:
-    """The entries' state of one meter that isn't a sum; for `unique` a set."""
-    own = [entry for entry in counted if meter in entry.resolved.quantities]
-    if aggregation == "unique":
-        return {entry.resolved.uniques[meter] for entry in own}
-    rule = AGGREGATIONS[aggregation]
-    samples = (
-        Sample(
-            entry.resolved.quantities[meter],
-            None,
-            entry.time,
-            Position(epoch, partition, frame.offset, entry.line),
-        )
-        for entry in own
-    )
-    return reduce(rule.merge, map(rule.of, samples))
+def _samples(
+    values: Sequence[int], columns: Columns, counted: Entries, frame: Frame, epoch: int, partition: int
+) -> Iterator[Sample]:
+    for value, index in zip(values, columns.at, strict=True):
+        position = Position(epoch, partition, frame.offset, counted.lines[index])
+        yield Sample(value, None, counted.times[index], position)

@@ -20,6 +20,7 @@ from service.health import Health
 from streams import metrics
 from streams.control import ControlPlane
 from streams.epochs import EpochTurn
+from streams.inserts import Inserts
 from streams.ledger import PartitionLedger, connect
 from streams.log import PartitionLog
 from streams.settings import Settings
@@ -63,6 +64,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
         await self._patiently(self._control.refresh)
         self._redis: Redis = Redis.from_url(settings.redis, protocol=3, socket_timeout=5, socket_connect_timeout=5)
         self._clickhouse = await self._patiently(lambda: connect(settings.clickhouse))
+        self._inserts = Inserts(self._clickhouse)
         self._producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all")
         await self._patiently(self._producer.start)
         self._consumer = AIOKafkaConsumer(
@@ -141,7 +143,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
             self._consumer.pause(tp)
             self._consumer.seek(tp, 0)
             epoch, partitions = self._partitions[tp.topic]
-            ledger = PartitionLedger(self._clickhouse, epoch, tp.partition, partitions)
+            ledger = PartitionLedger(self._clickhouse, self._inserts, epoch, tp.partition, partitions)
             writer = PartitionWriter(
                 epoch,
                 tp.partition,

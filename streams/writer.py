@@ -19,12 +19,12 @@ from streams.control import ControlPlane
 from streams.counters import CounterCache
 from streams.dedupe import LedgerKey, Window, decide, late_keys
 from streams.epochs import EpochTurn
-from streams.frame import Entry, Frame, MissingCatalog, Record, decode
+from streams.frame import Entries, Frame, MissingCatalog, Record, decode
 from streams.ledger import PartitionLedger
 from streams.log import PartitionLog
 from streams.rebuild import counter_operations
 from streams.recovery import Recovered, Recovery
-from streams.rows import dead_insert, event_inserts, frame_insert
+from streams.rows import dead_blocks, event_blocks, frame_blocks
 from streams.settings import Settings
 from streams.state import Applied, Operation, PartitionState
 from streams.tally import CountedMeters, tally
@@ -142,9 +142,9 @@ class PartitionWriter:
                 if await self._turn.given_up():
                     if await self._ledger.closing_at() == -1:
                         end = await self._ledger.prefix(-1) + 1
-                        closing = Frame(end, "", self._applied.clock, self._applied.clock, 0, 0, [], [], closing=True)
-                        body = frame_insert([(closing, [])], [0], self.epoch, self.partition)
-                        await self._ledger.insert_frames(body)
+                        closing = Frame(end, "", self._applied.clock, self._applied.clock, 0, closing=True)
+                        blocks = frame_blocks([(closing, Entries())], [0], self.epoch, self.partition)
+                        await self._ledger.insert_frames(blocks)
                     _log.warning("closed after a halt", epoch=self.epoch, partition=self.partition)
                     self.vitals.closed()
                     return
@@ -221,7 +221,7 @@ class PartitionWriter:
         new = Applied(last.offset, last.checksum, last.clock)
 
         # 2. Ask, then decide. Reads only; a crash here leaves nothing.
-        digests = [entry.digest for frame in frames for entry in frame.entries]
+        digests = [digest for frame in frames for digest in frame.entries.digests]
         answer = await self._state.ask(self._window.live(first.clock, last.clock), digests, last.clock)
         if answer.applied != self._applied:
             raise Moved(f"applied is {answer.applied}, not {self._applied}")
@@ -243,14 +243,11 @@ class PartitionWriter:
         # 3. Write the ledger: rows, dead letters, and last the frames that vouch for them. A crash in between leaves
         # rows that no frame vouches for; the next writer decides the same and writes them again, and the keys make the
         # repeats collapse.
-        for body in event_inserts(judged, self.epoch, self.partition):
-            await self._ledger.insert_events(body)
+        await self._ledger.insert_events(event_blocks(judged, self.epoch, self.partition))
         await self._probe("3a")
-        dead = dead_insert(frames, self.epoch, self.partition)
-        if dead:
-            await self._ledger.insert_dead(dead)
+        await self._ledger.insert_dead(dead_blocks(frames, self.epoch, self.partition))
         await self._probe("3b")
-        await self._ledger.insert_frames(frame_insert(judged, verdicts.duplicates, self.epoch, self.partition))
+        await self._ledger.insert_frames(frame_blocks(judged, verdicts.duplicates, self.epoch, self.partition))
         await self._probe("3c")
 
         # 4. Apply, fenced by `applied`. A crash before it leaves a ledger that is ahead: its rows are met again as
@@ -295,13 +292,13 @@ class PartitionWriter:
                 if not await self._control.fetch(missing.version):
                     raise Unavailable(f"waiting for catalog version {missing.version}") from missing
 
-    def _digests_by_bucket(self, judged: Sequence[tuple[Frame, list[Entry]]], clock: int) -> dict[int, list[bytes]]:
+    def _digests_by_bucket(self, judged: Sequence[tuple[Frame, Entries]], clock: int) -> dict[int, list[bytes]]:
         """Digests of the counted events; none for buckets that the batch itself has closed."""
         buckets: dict[int, list[bytes]] = {}
         for frame, counted in judged:
             bucket = self._window.bucket(frame.clock)
             if counted and bucket >= self._window.oldest(clock):
-                buckets.setdefault(bucket, []).extend([entry.digest for entry in counted])
+                buckets.setdefault(bucket, []).extend(counted.digests)
         return buckets
 
     async def _look(self, ledger_too: bool) -> None:

@@ -50,7 +50,7 @@ class Partition:
         for record in records:
             frames.append(decode(record, self.clock, 0, 1, lambda version, at: CATALOG))
             self.clock = frames[-1].clock
-        digests = [entry.digest for frame in frames for entry in frame.entries]
+        digests = [digest for frame in frames for digest in frame.entries.digests]
         known = [
             (bucket, [int(d in self.buckets.get(bucket, ())) for d in digests])
             for bucket in WINDOW.live(frames[0].clock, frames[-1].clock)
@@ -60,9 +60,10 @@ class Partition:
         self.duplicates += sum(verdicts.duplicates)
         judged = list(zip(frames, verdicts.counted, strict=True))
         for frame, counted in judged:
-            for entry in counted:
-                self.rows[frame.tenant, entry.hour, entry.event.source, entry.event.id] = (frame.offset, entry.line)
-                self.buckets.setdefault(WINDOW.bucket(frame.clock), set()).add(entry.digest)
+            for index, line in enumerate(counted.lines):
+                key = (frame.tenant, counted.hour(index), counted.sources[index], counted.ids[index])
+                self.rows[key] = (frame.offset, line)
+            self.buckets.setdefault(WINDOW.bucket(frame.clock), set()).update(counted.digests)
         for delta in tally(judged, METERS, lambda tenant: DEFAULT_TERMS, 1, 0).values():
             for key, value in delta.items():
                 if isinstance(value, set):

@@ -19,11 +19,13 @@ LIMITS = st.sampled_from(
 HEAD = '{"specversion":"1.0","id":"a","source":"s","type":"t"'
 
 
-def outcome(path: object, raw: bytes, limits: Limits) -> UsageEvent | str:
-    try:
-        return path(raw, limits)  # type: ignore[operator,no-any-return]
-    except InvalidEvent as error:
-        return error.code
+def usual(raws: list[bytes], limits: Limits) -> list[UsageEvent] | None:
+    """What parse_usual takes, event by event."""
+    events = event.parse_usual(raws, limits)
+    if events is None:
+        return None
+    columns = (events.ids, events.sources, events.types, events.times, events.subjects, events.tenants, events.datas)
+    return [UsageEvent(*attributes, None) for attributes in zip(*columns, strict=True)]
 
 
 @given(event_texts(), LIMITS)
@@ -37,12 +39,23 @@ def outcome(path: object, raw: bytes, limits: Limits) -> UsageEvent | str:
 @example(HEAD + ',"i\\u0064":"b"}', Limits())
 @example(HEAD + ',"data":{"a":1,"\\u0061":1}}', Limits())
 @example(HEAD + ',"subject":"a\\":b"}', Limits())
-def test_both_paths_accept_the_same_events_and_refuse_the_same_for_the_same_reason(text: str, limits: Limits) -> None:
+def test_what_the_usual_path_takes_is_what_the_strict_one_accepts(text: str, limits: Limits) -> None:
     try:
         raw = event.compact(text.encode("utf-8", "surrogatepass"))
     except InvalidEvent:
         return
-    assert outcome(event.parse, raw, limits) == outcome(event._strict, raw, limits)
+    taken = usual([raw], limits)
+    assert taken is None or taken == [event.parse(raw, limits)]
+
+
+@given(st.lists(event_texts(), min_size=2, max_size=5))
+@example([HEAD + ',"data":{"a":"}', '{"b":"}}', HEAD + "}" + HEAD + "}"])
+@example([HEAD + "}" + HEAD + "}", "{", "}"])
+@example([HEAD + "},", HEAD + "}"])
+def test_many_at_once_are_what_each_is_alone(texts: list[str]) -> None:
+    raws = [text.replace("\n", " ").encode("utf-8", "surrogatepass") for text in texts]
+    taken = usual(raws, WRITER_LIMITS)
+    assert taken is None or taken == [event.parse(event.compact(raw), WRITER_LIMITS) for raw in raws]
 
 
 def as_written(text: str | bytes) -> object:
@@ -91,6 +104,6 @@ def test_an_accepted_event_says_what_its_json_says(members: list[Member]) -> Non
         ',"data":"text"}',
     ],
 )
-def test_the_usual_event_takes_the_fast_path(rest: str) -> None:
+def test_usual_events_are_taken_at_once(rest: str) -> None:
     raw = (HEAD + rest).encode()
-    assert event._fast(raw, event._decode_wire(raw), Limits()) is not None
+    assert usual([raw] * 3, Limits()) == [event.parse(raw, Limits())] * 3
