@@ -14,9 +14,9 @@ from bench.system import System
 from bench.windows import rates
 from metering import keys, topics
 
-_MOST_WAITING = 1000
-"""Records; with batches of 100, 100,000 events on their way."""
-_BATCH, _BATCH_CONNECTIONS = 100, 8
+_MOST_WAITING = 2000
+"""Records; with batches of 100, 200,000 events on their way."""
+_BATCH, _BATCH_CONNECTIONS = 100, 24
 _SINGLE_CONNECTIONS = 64
 _WRITER_SHARE = 0.1
 """Left out at both ends of what the writer works off: its start, and partitions that are done before others."""

@@ -109,7 +109,7 @@ async def ready(port: int) -> bool:
 
 def _java(jars: Path) -> list[str]:
     logging = ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
-    return ["java", "-Xms256m", "-Xmx512m", *logging, "-cp", f"{jars}/*"]
+    return ["java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *logging, "-cp", f"{jars}/*"]
 
 
 def _tool(java: list[str], *arguments: str) -> str:

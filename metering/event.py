@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, NoReturn
+from operator import itemgetter
+from typing import Any, NoReturn, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -109,53 +110,55 @@ class Events(msgspec.Struct, gc=False, frozen=True):
 
 def parse_usual(raws: Sequence[bytes], limits: Limits) -> Events | None:
     """Events from *compact* JSON, or None where one of them needs a closer look (`parse`)."""
-    count = len(raws)
-    text = b"\n".join(raws)
     if (
-        b"[" in text  # without arrays and unknown members, `data` can only hold empty objects
-        or text.count(b"}\n{") != count - 1  # with that, each line is an event: no line break can stand in a string
-        or text[:1] != b"{"
-        or text[-1:] != b"}"
+        b"" in raws
+        or set(map(_first_byte, raws)) != _OPENED
+        or set(map(_last_byte, raws)) != _CLOSED
         or len(max(raws, key=len)) > limits.data_bytes
         or limits.attribute_bytes < _PLAIN_BYTES
         or limits.nesting < _FLAT
     ):
         return None
+    text = b"\n".join(raws)
+    if b"[" in text:
+        return None
     try:
+        # No string holds a line break and nothing is an array, so where `}` ends a line and `{` begins the next one
+        # event ends and another begins: with as many events as lines, each line is one.
         wires = _decode_wires(text)
     except (msgspec.DecodeError, ArithmeticError, RecursionError):
         return None
-    if len(wires) != count:
-        return None
+    count = len(raws)
     ids, sources, types = [w.id for w in wires], [w.source for w in wires], [w.type for w in wires]
     texts, subjects = [w.time for w in wires], [w.subject for w in wires]
-    tenants, datas = [w.tenant for w in wires], [w.data for w in wires]
-    content_types = [w.datacontenttype for w in wires]
-    members = 4 * count
-    for optional in (texts, subjects, tenants, datas, content_types):
-        members += count - optional.count(UNSET)
-    members += sum([len(data) for data in datas if type(data) is dict])
-    times = _instants(texts)
-    known_subjects, known_tenants = _optional(subjects), _optional(tenants)
+    tenants, content_types = [w.tenant for w in wires], [w.datacontenttype for w in wires]
+    datas = [w.data for w in wires]
+    members = 4 * count + sum(map(_there, (texts, subjects, tenants, content_types)))
+    if set(map(type, datas)) == _OBJECTS:
+        members += count + sum(map(len, datas))
+    else:
+        members += sum([data is not UNSET for data in datas]) + sum([len(data) for data in datas if type(data) is dict])
+        datas = [None if data is UNSET else data for data in datas]
     if (
-        text.count(b'":') != members
+        len(wires) != count
+        or text.count(b'":') != members
         or [w.specversion for w in wires].count("1.0") != count
-        or times is None
-        or known_subjects is None
-        or known_tenants is None
         or not _all_plain(ids)
         or not all(map(_known_source, set(sources)))
         or not all(map(_known_type, set(types)))
         or not _USUAL_CONTENT.issuperset(content_types)
     ):
         return None
-    if UNSET in datas:
-        datas = [None if data is UNSET else data for data in datas]
-    return Events(ids, sources, types, times, known_subjects, known_tenants, datas)
+    times, plain_subjects, plain_tenants = _instants(texts), _optional(subjects), _optional(tenants)
+    if times is None or plain_subjects is None or plain_tenants is None:
+        return None
+    return Events(ids, _shared(sources), _shared(types), times, plain_subjects, plain_tenants, datas)
 
 
+_first_byte, _last_byte = itemgetter(0), itemgetter(-1)
+_OPENED, _CLOSED, _OBJECTS = {ord("{")}, {ord("}")}, {dict}
 _PLAIN_BYTES = 256
-_FLAT = 3
+_FLAT = 3  # without arrays and unknown members, `data` can only hold empty objects
 _USUAL_CONTENT = frozenset({UNSET, "application/json"})
 
 
@@ -174,11 +177,22 @@ def _instants(texts: list[_Text]) -> list[int | None] | None:
     return times
 
 
+def _shared(texts: list[str]) -> list[str]:
+    """The same, as one object where all are equal: who looks at them later finds it in the processor's cache."""
+    return texts if len(set(texts)) > 1 else texts[:1] * len(texts)
+
+
+def _there(texts: list[_Text]) -> int:
+    return len(texts) - texts.count(UNSET) if UNSET in set(texts) else len(texts)
+
+
 def _optional(texts: list[_Text]) -> list[str | None] | None:
     """With None for what is not there; None if one that is there needs a closer look."""
-    found: list[str | None] = [text if type(text) is str else None for text in texts]
-    there = [text for text in found if text is not None]
-    return found if not there or _all_plain(there) else None
+    distinct = set(texts)
+    there = [text for text in distinct if type(text) is str]
+    if there and not _all_plain(there):
+        return None
+    return [None if text is UNSET else text for text in texts] if UNSET in distinct else cast(list[str | None], texts)
 
 
 def _all_plain(texts: list[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import compress
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -234,7 +235,10 @@ def _values(events: Events, path: str, at: Sequence[int]) -> list[Any]:
         return column if whole else [column[index] for index in at]
     values = events.datas if whole else [events.datas[index] for index in at]
     for step in path[2:].split("."):
-        values = [value.get(step) if type(value) is dict else None for value in values]
+        try:
+            values = list(map(itemgetter(step), values))
+        except (KeyError, TypeError):  # not every event has it
+            values = [value.get(step) if type(value) is dict else None for value in values]
     return values
 
 

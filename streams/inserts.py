@@ -1,13 +1,15 @@
 """Inserts into the ledger: what the partitions of a worker write goes together, one insert a table at a time.
 
-Each insert makes a part, and ClickHouse merges parts again and again: rows that come by 3,000 cost it three times what
-rows cost that come by 30,000. So nobody waits for others to come, but what has come while an insert runs goes with the
-next one: when the ledger is busy inserts grow by themselves, else they are small and at once.
+Each insert makes a part: a dozen files, which cost more than a thousand rows, and parts are merged again and again.
+Rows that come by 3,000 cost ClickHouse three times what rows cost that come by 30,000. So what has come while an insert ran
+goes with the next one, and large inserts rest as long as the last one took: when the ledger is busy they grow by
+themselves, else they are small and at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +22,9 @@ from metering.errors import Unavailable
 
 _BLOCKS = 90
 """A block of usage_events is of one month, and ClickHouse refuses an insert that touches more than 100."""
+_GATHER_SECONDS = 0.002
+_LONGEST_REST = 0.2
+_SMALL_BYTES = 1_000_000
 _BYTES = 64_000_000
 _SETTINGS = {"optimize_on_insert": 0}
 """The keys of a block are distinct already: merging it while it is inserted costs a quarter and finds nothing."""
@@ -45,6 +50,7 @@ class Inserts:
     def __init__(self, client: Any) -> None:
         self._client = client
         self._waiting: dict[str, deque[_Waiting]] = {}
+        self._rests_until: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def insert(self, table: str, blocks: Sequence[bytes]) -> None:
@@ -61,19 +67,27 @@ class Inserts:
         waiting = self._waiting[table]
         try:
             while waiting:
+                await asyncio.sleep(self._resting(table))
                 taken = [waiting.popleft()]
                 size = len(taken[0].block)
                 while waiting and len(taken) < _BLOCKS and size < _BYTES:
                     taken.append(waiting.popleft())
                     size += len(taken[-1].block)
+                began = time.monotonic()
                 await self._write(table, taken)
+                ended = time.monotonic()
+                self._rests_until[table] = ended + min(ended - began, _LONGEST_REST) if size > _SMALL_BYTES else ended
         finally:
             del self._running[table]
+
+    def _resting(self, table: str) -> float:
+        """Seconds until its next insert: at the least what writers take to come that another insert has let go on."""
+        return max(_GATHER_SECONDS, self._rests_until.get(table, 0.0) - time.monotonic())
 
     async def _write(self, table: str, taken: Sequence[_Waiting]) -> None:
         try:
             async with translated():
-                body = b"".join([waiting.block for waiting in taken])
+                body = taken[0].block if len(taken) == 1 else b"".join([waiting.block for waiting in taken])
                 await self._client.raw_insert(table, insert_block=body, fmt="Native", settings=_SETTINGS)
         except Exception as error:
             if len(taken) > 1 and isinstance(error.__cause__, DatabaseError):

@@ -5,10 +5,10 @@ Types may be plainer than the table's (String for LowCardinality(String)): Click
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 from struct import Struct, pack
-from typing import Any
+from typing import NamedTuple
 
 
 def varint(number: int) -> bytes:
@@ -24,27 +24,26 @@ def varint(number: int) -> bytes:
 _LENGTHS = [varint(number) for number in range(1 << 12)]
 
 
-def blob(data: bytes) -> bytes:
-    """One String value: its length and its bytes."""
-    size = len(data)
-    return (_LENGTHS[size] if size < 4096 else varint(size)) + data
-
-
 def text(value: str) -> bytes:
     """One String value of text."""
-    return blob(value.encode("utf-8", "backslashreplace"))
+    data = value.encode("utf-8", "backslashreplace")
+    return varint(len(data)) + data
 
 
-def blobs(values: Sequence[bytes]) -> list[bytes]:
-    """Many String values as parts to be joined: the bytes themselves are not copied before."""
+def blobs(values: Sequence[bytes]) -> bytes:
+    """Values of a String column."""
     lengths = [_LENGTHS[size] if size < 4096 else varint(size) for size in map(len, values)]
-    return list(chain.from_iterable(zip(lengths, values, strict=True)))
+    return b"".join(chain.from_iterable(zip(lengths, values, strict=True)))
 
 
 def texts(values: Sequence[str]) -> bytes:
-    """Many String values of text: their `text` one after the other."""
-    sizes = set(map(len, values))
-    if max(sizes) < _ONE_BYTE and "".join(values).isascii():
+    """Values of a String column: the `text` of each."""
+    distinct = set(values)
+    if len(distinct) * 4 <= len(values):
+        known = {value: text(value) for value in distinct}
+        return b"".join([known[value] for value in values])
+    sizes = set(map(len, distinct))
+    if max(sizes, default=0) < _ONE_BYTE and "".join(distinct).isascii():
         if len(sizes) == 1:
             length = chr(sizes.pop())
             return (length + length.join(values)).encode()
@@ -57,17 +56,16 @@ _ONE_BYTE = 128
 _ONE_BYTE_LENGTHS = [chr(length) for length in range(_ONE_BYTE)]
 
 
-def _numbers(code: str) -> Callable[[Sequence[Any]], bytes]:
-    return lambda values: pack(f"<{len(values)}{code}", *values)
+def numbers(code: str, values: Sequence[int]) -> bytes:
+    """Values of a column of integers; `code` as in `struct`: q for Int64 and DateTime64, I for UInt32 and so on."""
+    return pack(f"<{len(values)}{code}", *values)
 
 
-_AT_ONCE = 64
-_small_int128s = Struct("<" + "q8x" * _AT_ONCE).pack
-_BIG = 1 << 63
+def int128s(values: Sequence[int]) -> bytes:
+    """Values of a Decimal(38, 9) column, in nanos.
 
-
-def _int128(values: Sequence[int]) -> bytes:
-    """Usual values are not negative and fit in 64 bits: many of those are packed at once, the rest one by one."""
+    Usual values are not negative and fit in 64 bits: many of those are packed at once, the rest one by one.
+    """
     if not values or min(values) < 0 or max(values) >= _BIG:
         return b"".join([value.to_bytes(16, "little", signed=True) for value in values])
     whole = len(values) - len(values) % _AT_ONCE
@@ -76,70 +74,29 @@ def _int128(values: Sequence[int]) -> bytes:
     return b"".join(packed)
 
 
-def _strings(values: Sequence[bytes]) -> bytes:
-    """Values are `blob` or `text` already."""
-    return b"".join(values)
+_AT_ONCE = 50
+_small_int128s = Struct("<" + "q8x" * _AT_ONCE).pack
+_BIG = 1 << 63
 
 
-_WRITERS: dict[str, Callable[[Sequence[Any]], bytes]] = {
-    "String": _strings,
-    "DateTime64(3, 'UTC')": _numbers("q"),
-    "UInt8": _numbers("B"),
-    "UInt16": _numbers("H"),
-    "UInt32": _numbers("I"),
-    "UInt64": _numbers("Q"),
-    "Int32": _numbers("i"),
-    "Decimal(38, 9)": _int128,
-}
+class Column(NamedTuple):
+    """One column of a block: values in the form of its type, in as many pieces as there are."""
+
+    name: str
+    type: str
+    values: Iterable[bytes]
 
 
-class Column:
-    """One column of a block: `values` in the form that its type's writer takes (ints, or `text` for String)."""
-
-    def __init__(self, name: str, type: str) -> None:
-        self.values: list[Any] = []
-        self._head = text(name) + text(type)
-        self._write = _WRITERS[type]
-
-    def encode(self) -> bytes:
-        """Name, type and data."""
-        return self._head + self._write(self.values)
+def sized(sizes: Iterable[int], *values: Iterable[bytes]) -> Iterable[bytes]:
+    """Values of an Array or Map column: the elements of each row, then all elements (of a Map keys, then values)."""
+    ends = list(accumulate(sizes))
+    return chain([numbers("Q", ends)], *values)
 
 
-class MapColumn:
-    """A Map(String, …) column: for each row how many pairs, then all keys and all values.
-
-    Keys, and values `of_text`, may stand many in one item.
-    """
-
-    def __init__(self, name: str, value_type: str) -> None:
-        self.of_text = value_type == "String"
-        self.sizes: list[int] = []
-        self.keys: list[bytes] = []
-        self.values: list[Any] = []
-        self._head = text(name) + text(f"Map(String, {value_type})")
-        self._write = _WRITERS[value_type]
-
-    def encode(self) -> bytes:
-        """Name, type and data."""
-        ends = pack(f"<{len(self.sizes)}Q", *accumulate(self.sizes))
-        return self._head + ends + b"".join(self.keys) + self._write(self.values)
-
-
-class ArrayColumn:
-    """An Array(UInt32) column."""
-
-    def __init__(self, name: str) -> None:
-        self.sizes: list[int] = []
-        self.values: list[int] = []
-        self._head = text(name) + text("Array(UInt32)")
-
-    def encode(self) -> bytes:
-        """Name, type and data."""
-        ends = pack(f"<{len(self.sizes)}Q", *accumulate(self.sizes))
-        return self._head + ends + pack(f"<{len(self.values)}I", *self.values)
-
-
-def block(columns: Sequence[Column | MapColumn | ArrayColumn], rows: int) -> bytes:
+def block(columns: Sequence[Column], rows: int) -> bytes:
     """One block; several may follow each other in one insert."""
-    return varint(len(columns)) + varint(rows) + b"".join([column.encode() for column in columns])
+    parts = [varint(len(columns)), varint(rows)]
+    for column in columns:
+        parts += (text(column.name), text(column.type))
+        parts += column.values
+    return b"".join(parts)

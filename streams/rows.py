@@ -2,102 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, repeat
+from struct import pack
 from typing import Any
 
+import msgspec
+
 from metering.clock import HOUR_MS
+from metering.meter import Columns
 from metering.period import period_of
 from metering.position import version_of
 from streams.frame import Entries, Frame
-from streams.native import ArrayColumn, Column, MapColumn, blob, blobs, block, text, texts
+from streams.native import Column, blobs, block, int128s, numbers, sized, text, texts
 
 _TIME = "DateTime64(3, 'UTC')"
+_PLAIN = (
+    ("tenant", "String"),
+    ("time", _TIME),
+    ("source", "String"),
+    ("id", "String"),
+    ("type", "String"),
+    ("subject", "String"),
+    ("event", "String"),
+    ("received", _TIME),
+    ("clock", _TIME),
+    ("catalog_version", "UInt32"),
+    ("partition", "UInt16"),
+    ("version", "UInt64"),
+)
+_MAPS = (
+    ("quantities", "Map(String, Decimal(38, 9))"),
+    ("uniques", "Map(String, String)"),
+    ("dimensions", "Map(String, String)"),
+)
 
 _name = lru_cache(maxsize=8192)(text)
-"""Of texts that come with every frame: tenants, meters, dimensions."""
+"""Of texts that come with every frame: tenants, types, meters, dimensions."""
 
 
-class _EventRows:
-    """The columns of usage_events for the rows of one month."""
+class EventRows(msgspec.Struct, gc=False, frozen=True):
+    """Rows of usage_events of one month that have the same map keys, encoded column by column.
 
-    def __init__(self) -> None:
-        self.rows = 0
-        self.tenant = Column("tenant", "String")
-        self.time = Column("time", _TIME)
-        self.source = Column("source", "String")
-        self.id = Column("id", "String")
-        self.type = Column("type", "String")
-        self.subject = Column("subject", "String")
-        self.event = Column("event", "String")
-        self.received = Column("received", _TIME)
-        self.clock = Column("clock", _TIME)
-        self.catalog_version = Column("catalog_version", "UInt32")
-        self.quantities = MapColumn("quantities", "Decimal(38, 9)")
-        self.uniques = MapColumn("uniques", "String")
-        self.dimensions = MapColumn("dimensions", "String")
-        self.partition = Column("partition", "UInt16")
-        self.version = Column("version", "UInt64")
+    `plain`: the columns of _PLAIN. `maps`: those of _MAPS, each as the pairs of a row, all keys, all values.
+    """
 
-    def add(self, frame: Frame, entries: Entries, epoch: int, partition: int) -> None:
-        """Append the counted entries of one frame, those with the same columns one after the other."""
-        first = version_of(epoch, frame.offset, 0)
-        for columns in entries.resolved:
-            count = len(columns.at)
-            own = entries.take(columns.at)
-            self.rows += count
-            self.tenant.values.append(_name(frame.tenant) * count)
-            self.time.values += own.times
-            self.source.values.append(texts(own.sources))
-            self.id.values.append(texts(own.ids))
-            self.type.values.append(texts(own.types))
-            self.subject.values.append(texts([subject or "" for subject in own.subjects]))
-            self.event.values += blobs(own.raws)
-            self.received.values += repeat(frame.received, count)
-            self.clock.values += repeat(frame.clock, count)
-            self.catalog_version.values += repeat(frame.catalog_version, count)
-            _add_pairs(self.quantities, columns.quantities, count)
-            _add_pairs(self.uniques, columns.uniques, count)
-            _add_pairs(self.dimensions, columns.dimensions, count)
-            self.partition.values += repeat(partition, count)
-            self.version.values += [first - line for line in own.lines]
-
-    def block(self) -> bytes:
-        """The Native block."""
-        return block([c for c in vars(self).values() if isinstance(c, Column | MapColumn)], self.rows)
+    month: int
+    count: int
+    plain: tuple[bytes, ...]
+    maps: tuple[tuple[int, bytes, bytes], ...]
 
 
-def _add_pairs(column: MapColumn, pairs: dict[str, list[Any]], count: int) -> None:
-    """`count` rows, each with one value of every name."""
-    column.sizes += repeat(len(pairs), count)
-    if pairs:
-        column.keys.append(b"".join(map(_name, pairs)) * count)
-        values = list(chain.from_iterable(zip(*pairs.values(), strict=True)))
-        if column.of_text:
-            column.values.append(texts(values))
-        else:
-            column.values += values
+def event_rows(frame: Frame, counted: Entries, epoch: int, partition: int) -> list[EventRows]:
+    """The rows of a frame's counted entries. Best made right after the frame was decoded: its values are at hand."""
+    return [
+        _encoded(month, frame, entries, columns, epoch, partition)
+        for month, inside in _by_month(counted)
+        for columns in inside.resolved
+        for entries in (inside.take(columns.at),)
+    ]
 
 
-def event_blocks(frames: Iterable[tuple[Frame, Entries]], epoch: int, partition: int) -> list[bytes]:
-    """Rows of the counted entries, a block for each month that their times touch."""
-    months: dict[int, _EventRows] = {}
-    start = end = 0
-    for frame, counted in frames:
-        if not counted:
-            continue
-        if start <= min(counted.times) and max(counted.times) < end:
-            months[start].add(frame, counted, epoch, partition)
-            continue
-        by_month: dict[int, list[int]] = {}
-        for index, time in enumerate(counted.times):
-            if not start <= time < end:
-                start, end = period_of("month", time)
-            by_month.setdefault(start, []).append(index)
-        for month, indexes in by_month.items():
-            months.setdefault(month, _EventRows()).add(frame, counted.take(indexes), epoch, partition)
-    return [rows.block() for _, rows in sorted(months.items())]
+def _by_month(counted: Entries) -> Iterator[tuple[int, Entries]]:
+    while counted:  # each turn takes the month of the first
+        month, end = period_of("month", counted.times[0])
+        if month <= min(counted.times) and max(counted.times) < end:
+            yield month, counted
+            return
+        yield month, counted.take([index for index, time in enumerate(counted.times) if month <= time < end])
+        counted = counted.take([index for index, time in enumerate(counted.times) if not month <= time < end])
+
+
+def _encoded(month: int, frame: Frame, entries: Entries, columns: Columns, epoch: int, partition: int) -> EventRows:
+    count = len(entries)
+    first = version_of(epoch, frame.offset, 0)
+    subjects = [subject or "" for subject in entries.subjects]
+    plain = (
+        _name(frame.tenant) * count,
+        numbers("q", entries.times),
+        texts(entries.sources),
+        texts(entries.ids),
+        _name(entries.types[0]) * count,  # only events of one type have the same columns
+        texts(subjects),
+        blobs(entries.raws),
+        pack("<q", frame.received) * count,
+        pack("<q", frame.clock) * count,
+        pack("<I", frame.catalog_version) * count,
+        pack("<H", partition) * count,
+        numbers("Q", [first - line for line in entries.lines]),
+    )
+    quantities = int128s(_interleaved(columns.quantities))
+    maps = (
+        (len(columns.quantities), _keys(columns.quantities, count), quantities),
+        (len(columns.uniques), _keys(columns.uniques, count), texts(_interleaved(columns.uniques))),
+        (len(columns.dimensions), _keys(columns.dimensions, count), texts(_interleaved(columns.dimensions))),
+    )
+    return EventRows(month, count, plain, maps)
+
+
+def _keys(pairs: dict[str, Any], count: int) -> bytes:
+    return b"".join(map(_name, pairs)) * count
+
+
+def _interleaved(pairs: dict[str, list[Any]]) -> list[Any]:
+    """Row by row, each with one value of every name."""
+    if len(pairs) == 1:
+        return next(iter(pairs.values()))
+    return list(chain.from_iterable(zip(*pairs.values(), strict=True)))
+
+
+def event_blocks(rows: Iterable[EventRows]) -> list[bytes]:
+    """A block of usage_events for each month."""
+    months: dict[int, list[EventRows]] = {}
+    for one in rows:
+        months.setdefault(one.month, []).append(one)
+    return [_event_block(months[month]) for month in sorted(months)]
+
+
+def _event_block(rows: Sequence[EventRows]) -> bytes:
+    columns = [Column(*head, [one.plain[index] for one in rows]) for index, head in enumerate(_PLAIN)]
+    for index, head in enumerate(_MAPS):
+        sizes = chain.from_iterable([repeat(one.maps[index][0], one.count) for one in rows])
+        keys, values = [one.maps[index][1] for one in rows], [one.maps[index][2] for one in rows]
+        columns.append(Column(*head, sized(sizes, keys, values)))
+    return block(columns, sum([one.count for one in rows]))
 
 
 def dead_blocks(frames: Iterable[Frame], epoch: int, partition: int) -> list[bytes]:
@@ -105,47 +134,40 @@ def dead_blocks(frames: Iterable[Frame], epoch: int, partition: int) -> list[byt
     letters = [(frame, dead) for frame in frames for dead in frame.dead]
     if not letters:
         return []
-    columns: dict[str, tuple[str, list[Any]]] = {
-        "epoch": ("UInt16", [epoch] * len(letters)),
-        "partition": ("UInt16", [partition] * len(letters)),
-        "offset": ("UInt64", [frame.offset for frame, _ in letters]),
-        "line": ("Int32", [dead.line for _, dead in letters]),
-        "tenant": ("String", [text(frame.tenant) for frame, _ in letters]),
-        "reason": ("String", [text(dead.reason) for _, dead in letters]),
-        "detail": ("String", [text(dead.detail) for _, dead in letters]),
-        "payload": ("String", [blob(dead.payload) for _, dead in letters]),
-        "received": (_TIME, [frame.received for frame, _ in letters]),
-        "clock": (_TIME, [frame.clock for frame, _ in letters]),
-    }
-    return [block([_column(name, *column) for name, column in columns.items()], len(letters))]
+    count = len(letters)
+    columns = [
+        Column("epoch", "UInt16", [pack("<H", epoch) * count]),
+        Column("partition", "UInt16", [pack("<H", partition) * count]),
+        Column("offset", "UInt64", [numbers("Q", [frame.offset for frame, _ in letters])]),
+        Column("line", "Int32", [numbers("i", [dead.line for _, dead in letters])]),
+        Column("tenant", "String", [texts([frame.tenant for frame, _ in letters])]),
+        Column("reason", "String", [texts([dead.reason for _, dead in letters])]),
+        Column("detail", "String", [texts([dead.detail for _, dead in letters])]),
+        Column("payload", "String", [blobs([dead.payload for _, dead in letters])]),
+        Column("received", _TIME, [numbers("q", [frame.received for frame, _ in letters])]),
+        Column("clock", _TIME, [numbers("q", [frame.clock for frame, _ in letters])]),
+    ]
+    return [block(columns, count)]
 
 
 def frame_blocks(
     frames: Sequence[tuple[Frame, Entries]], duplicates: Sequence[int], epoch: int, partition: int
 ) -> list[bytes]:
     """One row per record: what became of its events."""
-    hours = ArrayColumn("hours")
-    for _, counted in frames:
-        touched = sorted({time // HOUR_MS for time in counted.times})
-        hours.sizes.append(len(touched))
-        hours.values += touched
-    columns: dict[str, tuple[str, list[Any]]] = {
-        "epoch": ("UInt16", [epoch] * len(frames)),
-        "partition": ("UInt16", [partition] * len(frames)),
-        "offset": ("UInt64", [frame.offset for frame, _ in frames]),
-        "tenant": ("String", [text(frame.tenant) for frame, _ in frames]),
-        "events": ("UInt32", [frame.events for frame, _ in frames]),
-        "counted": ("UInt32", [len(counted) for _, counted in frames]),
-        "duplicates": ("UInt32", list(duplicates)),
-        "dead": ("UInt32", [len(frame.dead) for frame, _ in frames]),
-        "checksum": ("UInt32", [frame.checksum for frame, _ in frames]),
-        "clock": (_TIME, [frame.clock for frame, _ in frames]),
-        "closing": ("UInt8", [int(frame.closing) for frame, _ in frames]),
-    }
-    return [block([hours, *(_column(name, *column) for name, column in columns.items())], len(frames))]
-
-
-def _column(name: str, type: str, values: list[Any]) -> Column:
-    column = Column(name, type)
-    column.values = values
-    return column
+    count = len(frames)
+    hours = [sorted({time // HOUR_MS for time in counted.times}) for _, counted in frames]
+    columns = [
+        Column("epoch", "UInt16", [pack("<H", epoch) * count]),
+        Column("partition", "UInt16", [pack("<H", partition) * count]),
+        Column("offset", "UInt64", [numbers("Q", [frame.offset for frame, _ in frames])]),
+        Column("tenant", "String", [texts([frame.tenant for frame, _ in frames])]),
+        Column("events", "UInt32", [numbers("I", [frame.events for frame, _ in frames])]),
+        Column("counted", "UInt32", [numbers("I", [len(counted) for _, counted in frames])]),
+        Column("duplicates", "UInt32", [numbers("I", duplicates)]),
+        Column("dead", "UInt32", [numbers("I", [len(frame.dead) for frame, _ in frames])]),
+        Column("hours", "Array(UInt32)", sized(map(len, hours), [numbers("I", list(chain.from_iterable(hours)))])),
+        Column("checksum", "UInt32", [numbers("I", [frame.checksum for frame, _ in frames])]),
+        Column("clock", _TIME, [numbers("q", [frame.clock for frame, _ in frames])]),
+        Column("closing", "UInt8", [numbers("B", [int(frame.closing) for frame, _ in frames])]),
+    ]
+    return [block(columns, count)]

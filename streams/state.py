@@ -14,6 +14,7 @@ from streams.wire import Packed, Script, Wire, command, pack, pack_digests
 _APPLY = Script(resources.files("streams").joinpath("lua/apply.lua").read_text())
 _REBUILD = Script(resources.files("streams").joinpath("lua/rebuild.lua").read_text())
 _EXPIRED_AT_ONCE = 5000
+_DIGESTS_AT_ONCE = 2000
 
 
 class Applied(NamedTuple):
@@ -66,17 +67,32 @@ class PartitionState:
         return _applied(applied)
 
     async def ask(self, buckets: Iterable[int], digests: Sequence[bytes], clock: int) -> Answer:
-        """Step 2 in one MULTI: `applied`, the digests in every bucket, and what is closed at `clock`."""
-        numbers = list(buckets) if digests else []
-        packed = pack_digests(digests)
-        applied, expired, *found = await self._wire.transaction(
+        """Step 2: `applied`, the digests in every bucket that has any, and what is closed at `clock`.
+
+        In several MULTIs, each of which reads `applied` too: the state is a function of it, so answers with the same
+        `applied` are of one state. None if they differ. One large MULTI would make Redis hold all arguments at once.
+        """
+        numbers = list(buckets)
+        names = [keys.digests(*self._at, number) for number in numbers]
+        applied, expired, *there = await self._wire.transaction(
             [
                 self._ask_applied,
                 _command("ZRANGE", self._expiries, "-inf", clock, "BYSCORE", "LIMIT", 0, _EXPIRED_AT_ONCE),
-                *(command(pack(["SMISMEMBER", keys.digests(*self._at, number)]), packed) for number in numbers),
+                *(_command("EXISTS", name) for name in names),
             ]
         )
-        return Answer(_applied(applied), list(zip(numbers, found, strict=True)), expired)
+        known = {number: list[int]() for number, exists in zip(numbers, there, strict=True) if exists}
+        questions = [pack(["SMISMEMBER", keys.digests(*self._at, number)]) for number in known]
+        for first in range(0, len(digests) if known else 0, _DIGESTS_AT_ONCE):
+            packed = pack_digests(digests[first : first + _DIGESTS_AT_ONCE])
+            again, *found = await self._wire.transaction(
+                [self._ask_applied, *(command(question, packed) for question in questions)]
+            )
+            if again != applied:
+                return Answer(None, [], [])
+            for answers, more in zip(known.values(), found, strict=True):
+                answers += more
+        return Answer(_applied(applied), list(known.items()), expired)
 
     async def ask_counters(
         self, counters: Sequence[tuple[str, list[str]]], members: Sequence[tuple[str, str, list[bytes]]]
