@@ -1,7 +1,7 @@
 """The usual event of about 310 bytes, three meters by bench/catalog.yaml.
 
-Bodies are made beforehand. In each stands one placeholder per id that a request replaces by its own number: one pass over
-the bytes makes a batch unique.
+Bodies are made beforehand. In each stands one placeholder per id that a request replaces by its own number: one pass
+over the bytes makes a batch unique.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ _DRAIN_SECONDS = 120.0
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What to send and what to watch. `rate` in requests/s; None: closed loop. `requests`: stop after so many, each with
-    a body of its own (no resends); else `bodies` different ones take turns for `warm_up` + `seconds`."""
+    """What to send and what to watch. `rate` in requests/s; None: closed loop. `requests`: stop after so many, each
+    with a body of its own (no resends); else `bodies` different ones take turns for `warm_up` + `seconds`."""
 
     url: str
     key: str
@@ -125,7 +125,7 @@ class Load:
         connection = await self._connect()
         before = b""
         for number in itertools.count(1):
-            while self._full() and time.monotonic() < end:
+            while self._full() and time.monotonic() < end:  # noqa: ASYNC110 (the watch samples, it does not notify)
                 await asyncio.sleep(_CONTROL_SECONDS / 4)
             if self._left == 0 or (self._left is None and time.monotonic() >= end):
                 break
@@ -139,7 +139,7 @@ class Load:
         connection.close()
 
     async def _open(self, rate: float, end: float) -> None:
-        """Connections wait for their turn; a request that finds none free goes out late and still counts from its 202."""
+        """Connections wait for their turn; a request that finds none free goes out late."""
         free: asyncio.Queue[http.Connection] = asyncio.Queue()
         for _ in range(self._task.connections):
             free.put_nowait(await self._connect())

@@ -25,7 +25,7 @@ _WRITER_SHARE = 0.1
 async def create_tenants(system: System, plan: Plan) -> list[str]:
     """The tenants of the load."""
     names = [f"tenant-{number}" for number in range(plan.tenants)]
-    turns = asyncio.Semaphore(8)
+    turns = asyncio.Semaphore(4)
 
     async def create(name: str) -> None:
         async with turns:
@@ -103,7 +103,7 @@ async def freshness(system: System, plan: Plan, tenants: list[str], rate: float)
 
 
 async def sample_bytes(system: System, plan: Plan, tenants: list[str]) -> tuple[float | None, float]:
-    """Bytes on disk per event of the log (None: kept in memory) and of the ledger, from distinct events with random ids."""
+    """Bytes on disk per event of the log (None: it is kept in memory) and of the ledger, from distinct events."""
     logged, before = _log_bytes(system), await _ledger_bytes(system)
     outcome = await system.load(
         tenants=tenants,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil
 
 Samples = Sequence[tuple[float, float]]
@@ -14,7 +15,7 @@ def rates(counts: Samples, start: float, end: float, windows: int) -> list[float
     """Growth per second of a count in each of the equal windows from `start` to `end`, between samples interpolated."""
     width = (end - start) / windows
     edges = [_at(counts, start + number * width) for number in range(windows + 1)]
-    return [(after - before) / width for before, after in zip(edges, edges[1:], strict=False)]
+    return [(after - before) / width for before, after in pairwise(edges)]
 
 
 def percentiles(values: Samples, start: float, end: float, windows: int, share: float) -> list[float]:

@@ -113,8 +113,10 @@ def _take_usual(
     if catalog.resolve_usual(events) is None:
         return False
     verdict.old += _older(times, now - rules.old_ms)
-    if rules.tenant is not None:
-        verdict.accepted.setdefault(rules.tenant, []).extend(raws)
+    if rules.tenant is not None or len(named) == 1:
+        tenant = rules.tenant or events.tenants[0]
+        assert tenant is not None
+        verdict.accepted.setdefault(tenant, []).extend(raws)
         return True
     for name, raw in zip(events.tenants, raws, strict=True):
         assert name is not None

@@ -5,7 +5,7 @@ A foreign producer may write one event per record without headers; such a record
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from zlib import crc32
 
 import msgspec
@@ -26,8 +26,10 @@ class FrameHeader(msgspec.Struct, frozen=True):
     closing: bool = False
 
 
-def frames(events: Iterable[bytes]) -> list[tuple[bytes, int]]:
+def frames(events: Sequence[bytes]) -> list[tuple[bytes, int]]:
     """Split compact events into frame values, each with its count."""
+    if len(events) <= MAX_FRAME_EVENTS and sum(map(len, events)) + len(events) <= MAX_FRAME_BYTES:
+        return [(b"\n".join(events), len(events))] if events else []
     result: list[tuple[bytes, int]] = []
     lines: list[bytes] = []
     size = 0

@@ -1,8 +1,8 @@
 """Inserts into the ledger: what the partitions of a worker write goes together, one insert a table at a time.
 
 Each insert makes a part: a dozen files, which cost more than a thousand rows, and parts are merged again and again.
-Rows that come by 3,000 cost ClickHouse three times what rows cost that come by 30,000. So what has come while an insert ran
-goes with the next one, and large inserts rest as long as the last one took: when the ledger is busy they grow by
+Rows that come by 3,000 cost ClickHouse three times what rows cost that come by 30,000. So what has come while an insert
+ran goes with the next one, and large inserts rest as long as the last one took: when the ledger is busy they grow by
 themselves, else they are small and at once.
 """
 

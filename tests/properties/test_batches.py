@@ -61,8 +61,8 @@ class Partition:
         judged = list(zip(frames, verdicts.counted, strict=True))
         for frame, counted in judged:
             for index, line in enumerate(counted.lines):
-                key = (frame.tenant, counted.hour(index), counted.sources[index], counted.ids[index])
-                self.rows[key] = (frame.offset, line)
+                identity = (frame.tenant, counted.hour(index), counted.sources[index], counted.ids[index])
+                self.rows[identity] = (frame.offset, line)
             self.buckets.setdefault(WINDOW.bucket(frame.clock), set()).update(counted.digests)
         for delta in tally(judged, METERS, lambda tenant: DEFAULT_TERMS, 1, 0).values():
             for key, value in delta.items():

@@ -24,8 +24,9 @@ def usual(raws: list[bytes], limits: Limits) -> list[UsageEvent] | None:
     events = event.parse_usual(raws, limits)
     if events is None:
         return None
-    columns = (events.ids, events.sources, events.types, events.times, events.subjects, events.tenants, events.datas)
-    return [UsageEvent(*attributes, None) for attributes in zip(*columns, strict=True)]
+    nothing = [None] * len(events.ids)
+    columns = (*(getattr(events, name) for name in events.__struct_fields__), nothing)
+    return [UsageEvent(*attributes) for attributes in zip(*columns, strict=True)]
 
 
 @given(event_texts(), LIMITS)
