@@ -18,7 +18,7 @@ from bench import rows
 from bench.load import Outcome
 from bench.plan import WINDOWS, Plan, plan
 from bench.reference import reference
-from bench.result import GOALS, Result, result
+from bench.result import GOALS, REFERENCE, Result, result
 from bench.system import running
 
 _RATE = 20_000.0
@@ -60,10 +60,11 @@ def main() -> None:
 
 async def _measure(plan: Plan, only: list[str], base: float, results: list[Result], console: Console) -> str:
     async with running() as system:
-        console.print(f"[dim]{system.broker}; creating {plan.tenants} tenants, {plan.digests:,} digests[/]")
-        tenants = await rows.create_tenants(system, plan)
-        per_digest = await rows.load_digests(system, plan)
+        with console.status(f"{system.broker}; creating {plan.tenants} tenants, {plan.digests:,} digests"):
+            tenants = await rows.create_tenants(system, plan)
+            per_digest = await rows.load_digests(system, plan)
         rate = _RATE
+        each = f"{plan.warm_up + plan.seconds:.0f} s"
 
         def add(name: str, values: list[float]) -> None:
             if values:
@@ -71,26 +72,31 @@ async def _measure(plan: Plan, only: list[str], base: float, results: list[Resul
                 console.print(f"[dim]{name}: {results[-1].median:,.1f} {results[-1].unit}[/]")
 
         if {"bytes_kafka", "bytes_ledger"} & set(only):
-            log, ledger = await rows.sample_bytes(system, plan, tenants)
+            with console.status("bytes_kafka, bytes_ledger"):
+                log, ledger = await rows.sample_bytes(system, plan, tenants)
             add("bytes_kafka", [] if log is None else [log])
             add("bytes_ledger", [ledger])
         if {"ingest_to_counters", "freshness_p99"} & set(only):
             before = system.cpu_seconds()
-            outcome = await rows.ingest_to_counters(system, plan, tenants)
+            with console.status(f"ingest_to_counters: {each}"):
+                outcome = await rows.ingest_to_counters(system, plan, tenants)
             add("ingest_to_counters", outcome.applied_rates)
             _explain(console, outcome, before, system.cpu_seconds())
             rate = results[-1].median / 2
         if "freshness_p99" in only:
-            add("freshness_p99", (await rows.freshness(system, plan, tenants, rate)).fresh_ms)
+            with console.status(f"freshness_p99: {each} at {rate:,.0f} events/s"):
+                add("freshness_p99", (await rows.freshness(system, plan, tenants, rate)).fresh_ms)
         for name, batches in (("gateway_single", False), ("gateway_batch", True)):
             if not {name, *(("writer",) if batches else ())} & set(only):
                 continue
             async with system.progress() as progress:
                 applied = await progress.records()
-            await system.stop_worker()
-            outcome = await rows.gateway(system, plan, tenants, batches)
+            with console.status(f"{name}: {each}"):
+                await system.stop_worker()
+                outcome = await rows.gateway(system, plan, tenants, batches)
             add(name, outcome.accepted_rates)
-            worked_off = await rows.writer(system, 100 if batches else 1, applied, outcome.accepted)
+            with console.status(f"the writer works off {outcome.accepted:,} events"):
+                worked_off = await rows.writer(system, 100 if batches else 1, applied, outcome.accepted)
             if batches:
                 add("writer", worked_off)
         if "bytes_dedupe" in only:
@@ -114,6 +120,8 @@ def _print(results: list[Result], machine: Mapping[str, object]) -> None:
     for one in results:
         numbers = [f"{value:,.1f}" for value in (one.median, one.low, one.high)]
         goal = "" if one.goal is None else f"{'≥' if one.better == 'higher' else '≤'} {one.goal:,.0f}"
+        if one.goal is not None and one.ratio:
+            goal += f" (here {one.goal * one.median / one.ratio / REFERENCE:,.0f})"
         ratio = "" if one.ratio is None else f"{one.ratio:.4f}"
         table.add_row(one.name, one.unit, *numbers, goal, ratio, str(one.n))
     Console().print(table)

@@ -33,11 +33,6 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, ceil(len(values) * share) - 1)]
 
 
-def reached(counts: Samples, count: float) -> float:
-    """When a count that only grows reached `count`: the time of the first sample that has it."""
-    return next(at for at, value in counts if value >= count)
-
-
 def _at(counts: Samples, time: float) -> float:
     right = bisect_left(counts, (time,))
     if right == 0:

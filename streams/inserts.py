@@ -24,7 +24,7 @@ _BLOCKS = 90
 """A block of usage_events is of one month, and ClickHouse refuses an insert that touches more than 100."""
 _GATHER_SECONDS = 0.002
 _LONGEST_REST = 0.2
-_SMALL_BYTES = 1_000_000
+_SMALL_BYTES = 3_000_000
 _BYTES = 64_000_000
 _SETTINGS = {"optimize_on_insert": 0}
 """The keys of a block are distinct already: merging it while it is inserted costs a quarter and finds nothing."""

@@ -99,6 +99,15 @@ class PartitionLedger:
         """Rows of rows.frame_blocks: last of a batch, because they vouch for the others."""
         await self._inserts.insert("usage_frames", blocks)
 
+    async def mark(self) -> int:
+        """Up to where a recovery has once checked the rows, -1 if none has or frames below it are missing."""
+        return await self._number("mark")
+
+    async def set_mark(self, upto: int) -> None:
+        """Remember that everything up to record `upto` was checked."""
+        async with translated():
+            await self._client.command(_query("set_mark"), parameters={**self._at, "upto": upto})
+
     async def prefix(self, mark: int) -> int:
         """P: the offset up to which every record is accounted for and has its rows, checked from behind `mark`."""
         return mark + int(await self._number("prefix", mark=mark))

@@ -61,7 +61,8 @@ class Recovery:
         """Raises Halt when the log can't be gone on with, Unavailable when something does not answer."""
         start = await self._log.start()
         applied = await self._state.applied()
-        prefix = await self._ledger.prefix(-1)
+        prefix = await self._ledger.prefix(await self._ledger.mark())
+        await self._ledger.set_mark(prefix)
         closed_at = await self._ledger.closing_at()
         config = self._control.fingerprint(self._partition, self._partitions, self._window.bucket_ms)
         if applied is not None and applied.offset <= prefix < applied.offset + FAR_BEHIND:
