@@ -73,13 +73,13 @@ def _judge(
     now: int,
     first: int,
 ) -> None:
-    """All at once where they are usual, else by halves down to the ones that are not."""
-    if _take_usual(verdict, events, rules, catalog, tenants, now):
-        return
+    """All at once where they are usual, else by tenths down to the ones that are not."""
     if len(events) > 1:
-        middle = len(events) // 2
-        _judge(verdict, events[:middle], broken, rules, catalog, tenants, now, first)
-        _judge(verdict, events[middle:], broken, rules, catalog, tenants, now, first + middle)
+        if _take_usual(verdict, events, rules, catalog, tenants, now):
+            return
+        size = -(-len(events) // 10)
+        for start in range(0, len(events), size):
+            _judge(verdict, events[start : start + size], broken, rules, catalog, tenants, now, first + start)
         return
     try:
         if first in broken:

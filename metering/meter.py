@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from itertools import compress
+from itertools import chain, compress
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -49,6 +49,30 @@ class Columns(msgspec.Struct, gc=False):
             {name: [value] for name, value in resolved.quantities.items()},
             {name: [value] for name, value in resolved.uniques.items()},
             {name: [value] for name, value in resolved.dimensions.items()},
+        )
+
+    def names(self) -> tuple[str, ...]:
+        """What columns there are, an empty name between the kinds."""
+        return (*self.quantities, "", *self.uniques, "", *self.dimensions)
+
+    def moved(self, by: int) -> Columns:
+        """The same of events whose indexes are greater."""
+        return Columns([at + by for at in self.at], self.quantities, self.uniques, self.dimensions)
+
+    @classmethod
+    def joined(cls, pieces: Sequence[Columns]) -> Columns:
+        """All of `pieces`, which have the same names, one after the other."""
+        if len(pieces) == 1:
+            return pieces[0]
+
+        def join(parts: Sequence[dict[str, list[T]]]) -> dict[str, list[T]]:
+            return {name: list(chain.from_iterable([part[name] for part in parts])) for name in parts[0]}
+
+        return cls(
+            list(chain.from_iterable([piece.at for piece in pieces])),
+            join([piece.quantities for piece in pieces]),
+            join([piece.uniques for piece in pieces]),
+            join([piece.dimensions for piece in pieces]),
         )
 
     def take(self, new: Mapping[int, int]) -> Columns:

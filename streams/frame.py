@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -80,14 +81,20 @@ class Entries(msgspec.Struct, gc=False, frozen=True):
         attributes = [[values[index] for index in indexes] for values in self._attributes()]
         return Entries(*attributes, *[resolved])
 
-    def before(self, others: Entries) -> Entries:
-        """These, and the others behind them."""
-        if not self or not others:
-            return self or others
-        moved = {index: len(self) + index for index in range(len(others))}
-        resolved = [*self.resolved, *(columns.take(moved) for columns in others.resolved)]
-        both = zip(self._attributes(), others._attributes(), strict=True)
-        return Entries(*([*mine, *theirs] for mine, theirs in both), *[resolved])
+    @classmethod
+    def joined(cls, pieces: Sequence[Entries]) -> Entries:
+        """All of `pieces`, one after the other; those with the same columns side by side."""
+        if len(pieces) == 1:
+            return pieces[0]
+        attributes = [list(chain.from_iterable(same)) for same in zip(*(p._attributes() for p in pieces), strict=True)]
+        alike: dict[tuple[str, ...], list[Columns]] = {}
+        first = 0
+        for piece in pieces:
+            for columns in piece.resolved:
+                moved = columns.moved(first)
+                alike.setdefault((piece.types[columns.at[0]], *columns.names()), []).append(moved)
+            first += len(piece)
+        return cls(*attributes, *[[Columns.joined(same) for same in alike.values()]])
 
     def _attributes(self) -> tuple[Sequence[Any], ...]:
         return self.lines, self.times, self.sources, self.ids, self.types, self.subjects, self.raws, self.digests
@@ -153,7 +160,8 @@ def decode(record: Record, clock: int, partition: int, partitions: int, catalogs
     if header.received is not None:
         frame.received = header.received
     raws, broken = (lines, {}) if header.count is not None else _compacted(lines)
-    frame.entries, frame.dead = _judge(raws, broken, 0, frame, catalog)
+    pieces, frame.dead = _judge(raws, broken, 0, frame, catalog)
+    frame.entries = Entries.joined(pieces) if pieces else Entries()
     return frame
 
 
@@ -181,21 +189,25 @@ def _compacted(lines: list[bytes]) -> tuple[list[bytes], dict[int, Dead]]:
 
 def _judge(
     raws: list[bytes], broken: Mapping[int, Dead], first: int, frame: Frame, catalog: CompiledCatalog
-) -> tuple[Entries, list[Dead]]:
-    """All at once where they are usual, else by halves down to the ones that are not. `first`: line of the first."""
-    if first not in broken and (entries := _usual(raws, first, frame, catalog)) is not None:
-        return entries, []
+) -> tuple[list[Entries], list[Dead]]:
+    """All at once where they are usual, else by tenths down to the ones that are not. `first`: line of the first."""
     if len(raws) > 1:
-        middle = len(raws) // 2
-        entries, dead = _judge(raws[:middle], broken, first, frame, catalog)
-        others, more = _judge(raws[middle:], broken, first + middle, frame, catalog)
-        return entries.before(others), dead + more
+        if first not in broken and (entries := _usual(raws, first, frame, catalog)) is not None:
+            return [entries], []
+        pieces: list[Entries] = []
+        dead: list[Dead] = []
+        size = -(-len(raws) // 10)
+        for start in range(0, len(raws), size):
+            more, also_dead = _judge(raws[start : start + size], broken, first + start, frame, catalog)
+            pieces += more
+            dead += also_dead
+        return pieces, dead
     if first in broken:
-        return Entries(), [broken[first]]
+        return [], [broken[first]]
     try:
-        return _entry(first, raws[0], frame, catalog), []
+        return [_entry(first, raws[0], frame, catalog)], []
     except InvalidEvent as error:
-        return Entries(), [Dead(first, error.code, error.detail, raws[0])]
+        return [], [Dead(first, error.code, error.detail, raws[0])]
 
 
 def _usual(raws: list[bytes], first: int, frame: Frame, catalog: CompiledCatalog) -> Entries | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, repeat
 from struct import pack
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from metering.position import version_of
 from streams.frame import Entries, Frame
 from streams.native import Column, blobs, block, int128s, numbers, sized, text, texts
 
+T = TypeVar("T")
 _TIME = "DateTime64(3, 'UTC')"
 _PLAIN = (
     ("tenant", "String"),
@@ -57,10 +58,9 @@ class EventRows(msgspec.Struct, gc=False, frozen=True):
 def event_rows(frame: Frame, counted: Entries, epoch: int, partition: int) -> list[EventRows]:
     """The rows of a frame's counted entries. Best made right after the frame was decoded: its values are at hand."""
     return [
-        _encoded(month, frame, entries, columns, epoch, partition)
+        _encoded(month, frame, inside, columns, epoch, partition)
         for month, inside in _by_month(counted)
         for columns in inside.resolved
-        for entries in (inside.take(columns.at),)
     ]
 
 
@@ -75,22 +75,25 @@ def _by_month(counted: Entries) -> Iterator[tuple[int, Entries]]:
 
 
 def _encoded(month: int, frame: Frame, entries: Entries, columns: Columns, epoch: int, partition: int) -> EventRows:
-    count = len(entries)
+    at, count = columns.at, len(columns.at)
     first = version_of(epoch, frame.offset, 0)
-    subjects = [subject or "" for subject in entries.subjects]
+
+    def pick(values: Sequence[T]) -> Sequence[T]:
+        return values if count == len(entries) else [values[index] for index in at]
+
     plain = (
         _name(frame.tenant) * count,
-        numbers("q", entries.times),
-        texts(entries.sources),
-        texts(entries.ids),
-        _name(entries.types[0]) * count,  # only events of one type have the same columns
-        texts(subjects),
-        blobs(entries.raws),
+        numbers("q", pick(entries.times)),
+        texts(pick(entries.sources)),
+        texts(pick(entries.ids)),
+        _name(entries.types[at[0]]) * count,  # only events of one type have the same columns
+        texts([subject or "" for subject in pick(entries.subjects)]),
+        blobs(pick(entries.raws)),
         pack("<q", frame.received) * count,
         pack("<q", frame.clock) * count,
         pack("<I", frame.catalog_version) * count,
         pack("<H", partition) * count,
-        numbers("Q", [first - line for line in entries.lines]),
+        numbers("Q", [first - line for line in pick(entries.lines)]),
     )
     quantities = int128s(_interleaved(columns.quantities))
     maps = (
