@@ -32,7 +32,7 @@ check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 bench: $(READY) ## measure (design: "Speed to reach"); ONLY=name,… runs some
-	$(BIN)/python -m tools.with_kafka $(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
 
 kafka: $(READY) ## Apache Kafka from Maven, one node, until Ctrl-C
 	$(BIN)/python -m local.apache_kafka run --port 9092 --data .kafka/data

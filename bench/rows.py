@@ -76,7 +76,7 @@ async def writer(system: System, size: int, before: int, accepted: int) -> list[
 
 
 async def ingest_to_counters(system: System, plan: Plan, tenants: list[str]) -> Outcome:
-    """The load from HTTP to ledger and counters, pausing while more than 100,000 events wait."""
+    """The load from HTTP to ledger and counters, pausing while `_MOST_WAITING` records wait."""
     return await system.load(
         tenants=tenants,
         size=_BATCH,
