@@ -158,13 +158,13 @@ def parse_usual(raws: Sequence[bytes], limits: Limits) -> Events | None:
 def _nothing_lost(text: bytes, members: int, times: list[_Text]) -> bool:
     """Whether `text` has no more members than those decoded. Any colon is one more than members need, but for the two
     in each time; only where strings have colons too the dearer count decides."""
-    usual = sum([type(time) is str and len(time) == _TIME_LENGTH for time in times])
+    usual = [len(time) for time in times if type(time) is str].count(_TIME_LENGTH)
     return text.count(b":") == members + 2 * usual or text.count(b'":') == members
 
 
 _TIME_LENGTH = len("2026-11-23T10:00:00.123Z")  # valid times of this length have two colons
 _first_byte, _last_byte = itemgetter(0), itemgetter(-1)
-_OPENED, _CLOSED, _OBJECTS = {ord("{")}, {ord("}")}, {dict}
+_OPENED, _CLOSED, _OBJECTS, _TEXTS = {ord("{")}, {ord("}")}, {dict}, {str}
 _PLAIN_BYTES = 256
 _FLAT = 3  # without arrays and unknown members, `data` can only hold empty objects
 _USUAL_CONTENT = frozenset({UNSET, "application/json"})
@@ -191,7 +191,7 @@ def _shared(texts: list[str]) -> list[str]:
 
 
 def _there(texts: list[_Text]) -> int:
-    return len(texts) - texts.count(UNSET) if UNSET in set(texts) else len(texts)
+    return len(texts) if set(map(type, texts)) == _TEXTS else len(texts) - texts.count(UNSET)
 
 
 def _optional(texts: list[_Text]) -> list[str | None] | None:
