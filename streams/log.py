@@ -39,9 +39,15 @@ class PartitionLog:
         self._next = offset
 
     async def read(self, limit: int, wait_ms: int) -> list[Record]:
-        """Up to `limit` records, none after `wait_ms`. Raises Unavailable, or Halt where the log jumps."""
+        """Up to `limit` records, none after `wait_ms`. Raises Unavailable, or Halt where the log jumps.
+
+        Only a partition that waits for records is fetched: aiokafka would fetch its next ones at once, keep them until
+        they are old and few, and fetch for no other partition of the broker meanwhile.
+        """
         try:
+            self._consumer.resume(self._tp)
             answer = await self._consumer.getmany(self._tp, timeout_ms=wait_ms, max_records=limit)
+            self._consumer.pause(self._tp)
         except OffsetOutOfRangeError as error:
             raise Halt(
                 f"{self._tp.topic} partition {self._tp.partition}: offset {self._next} is out of the log's range; the "

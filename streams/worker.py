@@ -73,8 +73,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_partition_fetch_bytes=4 * 1024 * 1024,
-            fetch_max_wait_ms=50,
-            fetch_min_bytes=100_000,
+            fetch_max_wait_ms=30,  # how long one partition without records can keep the others waiting
             session_timeout_ms=settings.session_ms,
             heartbeat_interval_ms=settings.session_ms // 5,
             rebalance_timeout_ms=60_000,

@@ -7,8 +7,7 @@ again, and step 4 lets one of them through (ledger.md).
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -35,9 +34,6 @@ from streams.vitals import Vitals
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
-Decoded = tuple[Frame, list[EventRows]]
-"""A frame, and the rows it makes if all its events are counted."""
 
 Probe = Callable[[str], Awaitable[None]]
 """Called after each effect with its number; tests stop or kill the writer there."""
@@ -90,8 +86,6 @@ class PartitionWriter:
         self._waiting: asyncio.Task[Any] | None = None
         self._recount: set[str] = set()
         self._applied = Applied(-1, 0, 0)
-        self._decoded_clock = 0
-        self._read: deque[list[Record]] = deque()
         self._mark = -1
         self._closed_at = -1
         self._generation = -1
@@ -162,35 +156,27 @@ class PartitionWriter:
     async def _serve(self) -> None:
         """Recover, then apply batches until something moves."""
         self._cache.clear()
-        recovered = await self._unless_stopped(asyncio.create_task(self._recover()))
+        recovered = await self._unless_stopped(self._recover())
         if recovered is None:
             return
         self._applied, self._mark, self._closed_at = recovered
-        self._decoded_clock = self._applied.clock
-        self._read.clear()
         self._log.seek(self._applied.offset + 1)
         await self._turn.announce()
         self.vitals.running()
         looks = 0
-        coming = asyncio.create_task(self._next_batch())
-        try:
-            while not self._stopping.is_set():
-                decoded = await self._unless_stopped(coming)
-                if decoded is None:
+        while not self._stopping.is_set():
+            records = await self._unless_stopped(self._log.read(self._settings.batch_records, _READ_MS))
+            for batch in self._batches(records or ()):
+                if self._control.generation != self._generation:
+                    await self._count_anew()
+                await self._batch(batch)
+                self.vitals.progress()
+                if self._stopping.is_set():
                     return
-                coming = asyncio.create_task(self._next_batch())  # decoded while this one waits for its answers
-                if decoded:
-                    if self._control.generation != self._generation:
-                        await self._count_anew()
-                    await self._batch(decoded)
-                    self.vitals.progress()
-                self.vitals.lag = self._log.lag()
-                if self.vitals.look_due(self._settings.check_seconds):
-                    looks += 1
-                    await self._look(ledger_too=looks % _LEDGER_CHECK_EVERY == 0)
-        finally:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+            self.vitals.lag = self._log.lag()
+            if self.vitals.look_due(self._settings.check_seconds):
+                looks += 1
+                await self._look(ledger_too=looks % _LEDGER_CHECK_EVERY == 0)
 
     async def _recover(self) -> Recovered:
         self.vitals.recovering("waiting for the epoch before")
@@ -201,10 +187,12 @@ class PartitionWriter:
         self._recount.clear()
         return await self._recovery.run(self.vitals)
 
-    async def _unless_stopped(self, task: asyncio.Task[T]) -> T | None:
-        """What `task` gives, None when `stop` broke it off. Only for what may be broken off anywhere."""
+    async def _unless_stopped(self, waiting: Coroutine[Any, Any, T]) -> T | None:
+        """What `waiting` gives, None when `stop` broke it off. Only for what may be broken off anywhere."""
         if self._stopping.is_set():
-            task.cancel()
+            waiting.close()
+            return None
+        task: asyncio.Task[T] = asyncio.create_task(waiting)
         self._waiting = task
         try:
             return await task
@@ -215,14 +203,8 @@ class PartitionWriter:
         finally:
             self._waiting = None
 
-    async def _next_batch(self) -> list[Decoded]:
-        """Step 1 of the next batch, [] where no record came in a while. Has no effect but for frames moved on."""
-        if not self._read:
-            self._read.extend(self._cut(await self._log.read(self._settings.batch_records, _READ_MS)))
-        return await self._decode(self._read.popleft()) if self._read else []
-
-    def _cut(self, records: Sequence[Record]) -> list[list[Record]]:
-        """Batches by bytes, so that one of large frames stays bounded too."""
+    def _batches(self, records: Sequence[Record]) -> list[list[Record]]:
+        """Cut by bytes, so that a batch of large frames stays bounded too."""
         batches: list[list[Record]] = []
         size = self._settings.batch_bytes
         for record in records:
@@ -233,8 +215,9 @@ class PartitionWriter:
             size += len(record.value or b"")
         return batches
 
-    async def _batch(self, decoded: Sequence[Decoded]) -> None:
-        # 1. Decode and resolve: `_next_batch`, while the batch before is on its way. A crash here leaves nothing.
+    async def _batch(self, records: Sequence[Record]) -> None:
+        # 1. Decode and resolve. No effect yet; a crash here leaves nothing.
+        decoded = await self._decode(records)
         frames = [frame for frame, _ in decoded]
         first, last = frames[0], frames[-1]
         new = Applied(last.offset, last.checksum, last.clock)
@@ -290,19 +273,20 @@ class PartitionWriter:
         metrics.observe_batch(judged, verdicts.duplicates)
         await self._probe("5")
 
-    async def _decode(self, records: Sequence[Record]) -> list[Decoded]:
+    async def _decode(self, records: Sequence[Record]) -> list[tuple[Frame, list[EventRows]]]:
         """The frames, with the rows they make if every event is counted, as nearly always: while a frame's values are
         in the processor's cache that costs half."""
-        decoded: list[Decoded] = []
+        decoded: list[tuple[Frame, list[EventRows]]] = []
+        clock = self._applied.clock
         for record in records:
             if self._closed_at >= 0:
-                frame = await self._turn.move_on(record, self._decoded_clock)
+                frame = await self._turn.move_on(record, clock)
             else:
-                frame = await self._decode_one(record, self._decoded_clock)
+                frame = await self._decode_one(record, clock)
                 if frame.closing:
                     self._closed_at = frame.offset
             decoded.append((frame, event_rows(frame, frame.entries, self.epoch, self.partition)))
-            self._decoded_clock = frame.clock
+            clock = frame.clock
             # A large batch must not keep the health endpoint or the heartbeat waiting.
             if len(decoded) % 32 == 0:
                 await asyncio.sleep(0)
