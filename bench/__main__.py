@@ -17,7 +17,7 @@ from rich.table import Table
 from bench import rows
 from bench.load import Outcome
 from bench.plan import WINDOWS, Plan, plan
-from bench.reference import reference
+from bench.reference import Yardstick
 from bench.result import GOALS, REFERENCE, Result, result
 from bench.system import running
 
@@ -40,12 +40,15 @@ def main() -> None:
         parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(GOALS)}")
     how = plan(options.seconds, options.tenants, options.digests)
     console = Console(stderr=True)
-    yardstick = reference(WINDOWS, min(2.0, how.seconds / WINDOWS))
-    base = sorted(yardstick)[len(yardstick) // 2]
-    results = [result("reference", yardstick, None)]
+    yardstick = Yardstick(min(2.0, how.seconds / WINDOWS))
+    results: list[Result] = []
     broker = "none needed"
     if set(only) - {"reference"}:
-        broker = uvloop.run(_measure(how, only, base, results, console))
+        broker = uvloop.run(_measure(how, only, yardstick, results, console))
+    else:
+        for _ in range(WINDOWS):
+            yardstick.around()
+    results.insert(0, result("reference", yardstick.windows, None))
     shown = [one for one in results if one.name in only]
     machine = {
         "cpus": os.cpu_count(),
@@ -58,7 +61,7 @@ def main() -> None:
     _print(shown, machine)
 
 
-async def _measure(plan: Plan, only: list[str], base: float, results: list[Result], console: Console) -> str:
+async def _measure(plan: Plan, only: list[str], yardstick: Yardstick, results: list[Result], console: Console) -> str:
     async with running() as system:
         with console.status(f"{system.broker}; creating {plan.tenants} tenants, {plan.digests:,} digests"):
             tenants = await rows.create_tenants(system, plan)
@@ -67,8 +70,9 @@ async def _measure(plan: Plan, only: list[str], base: float, results: list[Resul
         each = f"{plan.warm_up + plan.seconds:.0f} s"
 
         def add(name: str, values: list[float]) -> None:
+            around = yardstick.around()
             if values:
-                results.append(result(name, values, base))
+                results.append(result(name, values, around))
                 console.print(f"[dim]{name}: {results[-1].median:,.1f} {results[-1].unit}[/]")
 
         if {"bytes_kafka", "bytes_ledger"} & set(only):

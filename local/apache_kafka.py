@@ -108,7 +108,7 @@ async def ready(port: int) -> bool:
 
 
 def _java(jars: Path) -> list[str]:
-    """One broker on a small machine: what collects garbage and compiles hot code beside it takes cores from the rest."""
+    """One broker on a small machine: threads that collect garbage and compile beside it take cores from the rest."""
     logging = ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
     return ["java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *logging, "-cp", f"{jars}/*"]
 

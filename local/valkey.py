@@ -22,6 +22,7 @@ def command(port: int, data_dir: Path) -> list[str]:
         "dir": str(data_dir),
         "appendonly": "yes",
         "appendfsync": "everysec",
+        "auto-aof-rewrite-percentage": "300",  # each rewrite takes a core for seconds: a third as many, for disk
         "maxmemory-policy": "noeviction",
         "save": "",
         "daemonize": "no",
