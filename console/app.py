@@ -9,7 +9,7 @@ from contextlib import suppress
 from aiohttp import web
 from redis.asyncio import Redis
 
-from console.api import catalog, keys, system, tenants, usage
+from console.api import catalog, keys, system, tenants, usage, voids
 from console.clickhouse import ClickHouse
 from console.deps import CATALOGS, COUNTERS, DATABASE, EPOCHS, REDIS, SETTINGS, USAGE
 from console.settings import Settings
@@ -52,9 +52,9 @@ def build(settings: Settings) -> web.Application:
     app[COUNTERS] = CounterReader(redis)
     app[_CLICKHOUSE] = clickhouse
     app[_PUBLISHER] = publisher
-    app.cleanup_ctx.extend([_stores, _running])
+    app.cleanup_ctx.extend([_stores, voids.session, _running])
     add_openapi_route(app, "console")
-    for resource in (tenants, keys, catalog, usage, system):
+    for resource in (tenants, keys, catalog, usage, voids, system):
         app.add_routes(resource.routes)
     return app
 

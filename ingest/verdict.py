@@ -10,8 +10,7 @@ from metering.errors import InvalidEvent, Refused
 from metering.event import RESERVED_TYPES, Limits, check_time, parse, parse_usual
 from metering.frame import MAX_FRAME_BYTES
 from metering.meter import CompiledCatalog
-
-VOID = "tallygate.void"
+from metering.void import VOID, target_of
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -138,6 +137,7 @@ def _take(
         verdict.old += _older([event.time], now - rules.old_ms)
     if event.type.startswith(RESERVED_TYPES):
         _check_reserved(event.type, rules)
+        target_of(event)
     catalog.resolve(event)
     if len(raw) > MAX_FRAME_BYTES:
         raise InvalidEvent("event-too-large", f"an event may have {MAX_FRAME_BYTES} bytes")

@@ -41,8 +41,15 @@ def uniques(epoch: int, partition: int, tenant: str, field: str) -> str:
     return _partition(epoch, partition, f"u:{tenant}:{field}")
 
 
+def voids(epoch: int, partition: int) -> str:
+    """Hash: digest of a name that a void gave → `hour:instant,…`, until when it waits for the event of that hour (-1:
+    of any)."""
+    return _partition(epoch, partition, "voids")
+
+
 def expiries(epoch: int, partition: int) -> str:
-    """Sorted set of all that ends: `d:bucket` and `c:tenant:field` → instant of the clock at which it is dropped.
+    """Sorted set of all that ends: `d:bucket`, `c:tenant:field` and `v:digest` → instant of the clock at which it is
+    dropped.
 
     It names every key of the partition's state, so that a rebuild can drop them without scanning the server.
     """

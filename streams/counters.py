@@ -14,10 +14,12 @@ from metering import aggregation, counter
 from metering.counter import UNIQUE_CAP, Distinct
 from metering.period import GRACE_MS, Period
 from streams.state import Applied, Operation, PartitionState
-from streams.tally import CountedMeters, CounterKey, Deltas
+from streams.tally import CountedMeters, CounterKey, Deltas, Uncounted
 
 _CACHED_COUNTERS = 500_000
 _CACHED_MEMBERS = 2_000_000
+NO_MEAN = (0, 0)
+"""State of an avg counter whose events were all voided: there is no such counter."""
 
 Change = tuple[CounterKey, Any, list[bytes]]
 """A counter's new state and, for `unique`, the values that are new."""
@@ -34,6 +36,7 @@ class Changes:
     def __init__(self) -> None:
         self.by_tenant: dict[str, list[Change]] = {}
         self.new: list[tuple[int, str, str]] = []
+        self.emptied: list[Uncounted] = []
 
     def operations(self, state: PartitionState, meters: CountedMeters) -> list[Operation]:
         """The Redis commands."""
@@ -45,6 +48,7 @@ class Changes:
                 if members:
                     operations.append(state.add_uniques(tenant, key.field, members))
             operations.append(state.set_counters(tenant, texts))
+        operations += [state.drop_counter(tenant, key.field) for tenant, key in self.emptied]
         if self.new:
             operations.append(state.expire_counters(self.new))
         return operations
@@ -65,17 +69,24 @@ class CounterCache:
         self._member_count = 0
 
     async def prepare(
-        self, deltas: Deltas, meters: CountedMeters, state: PartitionState, expected: Applied, clock: int
+        self,
+        deltas: Deltas,
+        uncounted: set[Uncounted],
+        meters: CountedMeters,
+        state: PartitionState,
+        expected: Applied,
+        clock: int,
     ) -> Changes | None:
         """Merge `deltas` into what stands there, asking Redis for what isn't cached. None: `applied` has moved.
 
-        Counters that `clock` has closed are left out: the same batch drops them.
+        Counters that `clock` has closed are left out: the same batch drops them. So are those `uncounted`: they are
+        counted anew.
         """
         wanted: list[tuple[str, CounterKey, Any]] = [
             (tenant, key, delta)
             for tenant, counters in deltas.items()
             for key, delta in counters.items()
-            if Period(key.start, key.end).is_open(clock)
+            if Period(key.start, key.end).is_open(clock) and (tenant, key) not in uncounted
         ]
         if not await self._load(wanted, meters, state, expected):
             return None
@@ -90,13 +101,19 @@ class CounterCache:
                 value, members = _extend(old, fresh)
             else:
                 value = aggregation.merge(aggregation.AGGREGATIONS[meters.aggregation(key.meter)], old, delta)
+            if meters.aggregation(key.meter) == "avg" and value == NO_MEAN:
+                changes.emptied.append((tenant, key))
+                continue
             changes.by_tenant.setdefault(tenant, []).append((key, value, members))
             if old is None:
                 changes.new.append((key.end + GRACE_MS, tenant, key.field))
         return changes
 
-    def keep(self, changes: Changes) -> None:
-        """Remember what step 4 has taken."""
+    def keep(self, changes: Changes, uncounted: set[Uncounted]) -> None:
+        """Remember what step 4 has taken, and not what it counted anew."""
+        for slot in (*changes.emptied, *uncounted):
+            self._states.pop(slot, None)
+            self._member_count -= len(self._members.pop(slot, ()))
         if len(self._states) > _CACHED_COUNTERS or self._member_count > _CACHED_MEMBERS:
             self.clear()
         for tenant, counters in changes.by_tenant.items():

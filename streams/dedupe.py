@@ -1,5 +1,5 @@
-"""Step 2 of a batch, the decision: each event is counted or a duplicate, in position order, as if every record were a
-batch of its own. Pure; what Redis and the ledger answered comes in as values.
+"""Step 2 of a batch, the decision: each event is counted, a duplicate, voided or dead, in position order, as if every
+record were a batch of its own. Pure; what Redis and the ledger answered comes in as values.
 
 Digests stand in buckets of the partition clock. A bucket is live at a clock while it is the clock's own or one of the
 four before it. An event whose hour begins before the oldest live bucket (plus the writer's lead) may have been counted
@@ -15,8 +15,10 @@ from typing import NamedTuple
 import msgspec
 
 from metering.clock import HOUR_MS
+from metering.errors import InvalidEvent
 from metering.event import WRITER_AHEAD_MS
-from streams.frame import Entries, Frame
+from streams.frame import Dead, Entries, Frame
+from streams.voids import NamedRow, Voiding, Voids
 
 LIVE_BUCKETS = 5
 
@@ -65,15 +67,21 @@ def _ledger_key(frame: Frame, index: int) -> LedgerKey:
     return frame.tenant, entries.hour(index), entries.sources[index], entries.ids[index]
 
 
-class Verdicts(msgspec.Struct):
-    """Per frame of the batch, in its order: the counted entries, and how many were duplicates."""
+class Verdict(msgspec.Struct):
+    """What became of a frame's entries. Those `voided` on arrival have a row too; `refused` are dead letters."""
 
-    counted: list[Entries]
-    duplicates: list[int]
+    counted: Entries
+    voided: Entries = Entries()
+    duplicates: int = 0
+    refused: Sequence[Dead] = ()
+    voidings: Sequence[Voiding] = ()
+
+
+Judged = tuple[Frame, Verdict]
 
 
 class _Seen(NamedTuple):
-    """A frame in which a digest was counted earlier in this batch."""
+    """A frame in which a digest got a row earlier in this batch."""
 
     bucket: int
     number: int
@@ -84,7 +92,8 @@ def decide(
     window: Window,
     known: Sequence[tuple[int, Sequence[int]]],
     rows: dict[LedgerKey, tuple[int, int]],
-) -> Verdicts:
+    voids: Voids,
+) -> list[Judged]:
     """Judge every entry of `frames`.
 
     `known`: per bucket asked, the answers of Redis (1: there) for the entries in position order.
@@ -92,7 +101,7 @@ def decide(
     sees only rows below its own position.
     """
     seen: dict[bytes, tuple[_Seen, ...]] = {}
-    verdicts = Verdicts([], [])
+    judged: list[Judged] = []
     first = 0
     for number, frame in enumerate(frames):
         entries = frame.entries
@@ -100,34 +109,60 @@ def decide(
         live = [answers[first : first + len(entries)] for bucket, answers in known if bucket >= oldest]
         first += len(entries)
         mine = (_Seen(window.bucket(frame.clock), number),)
+        targets = entries.voids()
         if (
             entries
             and not any(1 in answers for answers in live)
             and min(entries.times) >= horizon
             and seen.keys().isdisjoint(entries.digests)
+            and not voids.concern(entries.digests)
+            and not targets
             and len(fresh := dict.fromkeys(entries.digests, mine)) == len(entries)
         ):
             seen |= fresh
-            verdicts.counted.append(entries)
-            verdicts.duplicates.append(0)
+            judged.append((frame, Verdict(entries)))
             continue
-        indexes: list[int] = []
+        counted: list[int] = []
+        voided: list[int] = []
+        refused: list[Dead] = []
+        voidings: list[Voiding] = []
         for index, (digest, time) in enumerate(zip(entries.digests, entries.times, strict=True)):
             earlier = seen.get(digest, ())
             repeated = any(answers[index] for answers in live) or any(there.bucket >= oldest for there in earlier)
             if not repeated and time < horizon:
                 row = rows.get(_ledger_key(frame, index))
                 repeated = (row is not None and row < (frame.offset, entries.lines[index])) or any(
-                    _has(verdicts.counted[there.number], digest, entries.hour(index)) for there in earlier
+                    _has(judged[there.number][1], digest, entries.hour(index)) for there in earlier
                 )
-            if not repeated:
-                seen[digest] = earlier + mine
-                indexes.append(index)
-        verdicts.counted.append(entries.take(indexes))
-        verdicts.duplicates.append(len(entries) - len(indexes))
-    return verdicts
+            if repeated:
+                continue
+            standing = True
+            if index in targets:
+                try:
+                    voidings += voids.carry_out(frame.tenant, entries.lines[index], targets[index], frame.clock)
+                except InvalidEvent as error:
+                    refused.append(Dead(entries.lines[index], error.code, error.detail, entries.raws[index]))
+                    continue
+            elif voids.await_it(digest, entries.hour(index), frame.clock):
+                standing = False
+            (counted if standing else voided).append(index)
+            seen[digest] = earlier + mine
+            voids.remember(digest, _named_row(frame, index, standing))
+        duplicates = len(entries) - len(counted) - len(voided) - len(refused)
+        judged.append((frame, Verdict(entries.take(counted), entries.take(voided), duplicates, refused, voidings)))
+    return judged
 
 
-def _has(counted: Entries, digest: bytes, hour: int) -> bool:
-    """Whether one of them has this digest and hour."""
-    return any(mark == digest and counted.hour(index) == hour for index, mark in enumerate(counted.digests))
+def _named_row(frame: Frame, index: int, standing: bool) -> NamedRow:
+    entries = frame.entries
+    at = (frame.offset, entries.lines[index], None)
+    return NamedRow(*at, entries.types[index], entries.times[index], entries.nanos(index), standing)
+
+
+def _has(verdict: Verdict, digest: bytes, hour: int) -> bool:
+    """Whether one of its rows has this digest and hour."""
+    return any(
+        mark == digest and having.hour(index) == hour
+        for having in (verdict.counted, verdict.voided)
+        for index, mark in enumerate(having.digests)
+    )

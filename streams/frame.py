@@ -22,9 +22,10 @@ from metering.event import (
 )
 from metering.frame import MAX_FRAME_EVENTS, FrameHeader, Headers, checksum, read_headers
 from metering.identity import digests
-from metering.meter import Columns, CompiledCatalog
+from metering.meter import Columns, CompiledCatalog, Resolved
 from metering.partition import partition_of
 from metering.position import MAX_INDEX
+from metering.void import VOID, Target, dimensions, target_in, target_of
 
 WHOLE_RECORD = -1
 """`line` of a dead letter that is a record, not an event in it."""
@@ -72,6 +73,23 @@ class Entries(msgspec.Struct, gc=False, frozen=True):
         """Hours since 1970 of an event, part of its ledger key."""
         return self.times[index] // HOUR_MS
 
+    def nanos(self, index: int) -> dict[str, int]:
+        """What one event gives to each meter."""
+        for columns in self.resolved:
+            if index in columns.at:
+                number = columns.at.index(index)
+                return {meter: values[number] for meter, values in columns.quantities.items()}
+        return {}
+
+    def voids(self) -> dict[int, Target]:
+        """What the voids among them name, by index."""
+        return {
+            at: target_in({name: values[number] for name, values in columns.dimensions.items()})
+            for columns in self.resolved
+            if self.types[columns.at[0]] == VOID
+            for number, at in enumerate(columns.at)
+        }
+
     def take(self, indexes: Sequence[int]) -> Entries:
         """Only those at `indexes`, which rise."""
         if len(indexes) == len(self):
@@ -101,7 +119,10 @@ class Entries(msgspec.Struct, gc=False, frozen=True):
 
 
 class Frame(msgspec.Struct, gc=False):
-    """A decoded record. `clock` is the partition clock after it; every event is an entry or dead."""
+    """A decoded record. `clock` is the partition clock after it; every event is an entry or dead.
+
+    Who may void is known only of frames `from_gateway`: others bear no key and no scope.
+    """
 
     offset: int
     tenant: str
@@ -112,6 +133,7 @@ class Frame(msgspec.Struct, gc=False):
     entries: Entries = Entries()
     dead: Sequence[Dead] = ()
     closing: bool = False
+    from_gateway: bool = False
 
     @property
     def events(self) -> int:
@@ -160,6 +182,7 @@ def decode(record: Record, clock: int, partition: int, partitions: int, catalogs
     if header.received is not None:
         frame.received = header.received
     raws, broken = (lines, {}) if header.count is not None else _compacted(lines)
+    frame.from_gateway = header.count is not None
     pieces, frame.dead = _judge(raws, broken, 0, frame, catalog)
     frame.entries = Entries.joined(pieces) if pieces else Entries()
     return frame
@@ -232,8 +255,12 @@ def _entry(line: int, raw: bytes, frame: Frame, catalog: CompiledCatalog) -> Ent
     event = parse(raw, WRITER_LIMITS)
     if event.tenant is not None and event.tenant != frame.tenant:
         raise InvalidEvent("tenant-mismatch", f"the event says {event.tenant!r}, the record's key {frame.tenant!r}")
-    if event.type.startswith(RESERVED_TYPES):
-        raise InvalidEvent("reserved-type", f"{event.type} is not understood by this version")
+    if event.type == VOID and frame.from_gateway:
+        resolved = Resolved({}, {}, dimensions(target_of(event)))
+    elif event.type.startswith(RESERVED_TYPES):
+        raise InvalidEvent("reserved-type", f"{event.type} is not understood by this version, or not from a producer")
+    else:
+        resolved = catalog.resolve(event)
     time = frame.received if event.time is None else event.time
     check_time(time, frame.clock, WRITER_AHEAD_MS, None)
     return Entries(
@@ -245,7 +272,7 @@ def _entry(line: int, raw: bytes, frame: Frame, catalog: CompiledCatalog) -> Ent
         [event.subject],
         [raw],
         digests(frame.tenant, [event.source], [event.id]),
-        [Columns.of_one(0, catalog.resolve(event))],
+        [Columns.of_one(0, resolved)],
     )
 
 

@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 
 import clickhouse_connect
 
+from metering import quantity
 from streams.dedupe import LedgerKey
 from streams.inserts import Inserts, translated
+from streams.voids import Name, NamedRow
 
 _QUERIES = resources.files("streams").joinpath("clickhouse/queries")
 _LATE_AT_ONCE = 5000
@@ -91,6 +93,10 @@ class PartitionLedger:
         """Rows of rows.event_blocks."""
         await self._inserts.insert("usage_events", blocks)
 
+    async def insert_voids(self, blocks: Sequence[bytes]) -> None:
+        """Rows of rows.void_blocks."""
+        await self._inserts.insert("usage_voids", blocks)
+
     async def insert_dead(self, blocks: Sequence[bytes]) -> None:
         """Rows of rows.dead_blocks."""
         await self._inserts.insert("dead_letters", blocks)
@@ -148,6 +154,28 @@ class PartitionLedger:
                 elif epoch <= self._epoch:
                     found[tenant, hour, source, id] = (offset, line) if epoch == self._epoch else (-1, 0)
         return found, complete
+
+    async def named_rows(self, names: Iterable[Name], mark: int, upto: int) -> tuple[dict[Name, list[NamedRow]], bool]:
+        """The rows up to record `upto` that bear one of `names`, and whether voids up to there left them standing; and
+        whether the same query saw every record after `mark` up to `upto` accounted for."""
+        found: dict[Name, list[NamedRow]] = {name: [] for name in names}
+        complete = False
+        for tenant, source, id, epoch, offset, line, version, type, time, meters, values, standing in await self._rows(
+            "named_rows", names=sorted(found), mark=mark, upto=upto
+        ):
+            if tenant == "":
+                complete = offset == upto - mark
+                continue
+            nanos = {meter: quantity.from_text(value) for meter, value in zip(meters, values, strict=True)}
+            if epoch != self._epoch:
+                offset, line = -1, 0
+            found[tenant, source, id].append(NamedRow(offset, line, version, type, time, nanos, bool(standing)))
+        return found, complete
+
+    async def voids_since(self, oldest: int, upto: int) -> list[tuple[str, int, dict[str, str]]]:
+        """(tenant, clock in ms, dimensions) of the voids up to record `upto` since the clock stood at `oldest` ms."""
+        rows = await self._rows("rebuild_voids", partitions=self._partitions, oldest=max(0, oldest), upto=upto)
+        return [(tenant, clock, dict(kept)) for tenant, clock, kept in rows]
 
     async def rows_match_frames(self, upto: int) -> bool:
         """Whether as many rows stand up to record `upto` (and in all earlier epochs) as the frames account for."""

@@ -8,9 +8,10 @@ from contextlib import suppress
 
 from prometheus_client import Counter, Gauge
 
-from streams.frame import Entries, Frame
+from streams.dedupe import Judged
 
 EVENTS = Counter("tallygate_writer_events", "Events by what became of them", ["outcome"])
+VOIDS = Counter("tallygate_writer_voids", "Events that a void took back after they were counted")
 FRAMES = Counter("tallygate_writer_frames", "Records accounted for")
 FRESHNESS = Gauge("tallygate_writer_freshness_seconds", "From received to applied, of the oldest event just applied")
 LAG = Gauge("tallygate_writer_lag_records", "Records not yet applied", ["partition"])
@@ -25,10 +26,12 @@ def observe_lag(partition: str, lag: int | None) -> None:
         LAG.remove(partition)
 
 
-def observe_batch(judged: Sequence[tuple[Frame, Entries]], duplicates: Sequence[int]) -> None:
+def observe_batch(judged: Sequence[Judged]) -> None:
     """Count one applied batch."""
     FRAMES.inc(len(judged))
     FRESHNESS.set(max(0.0, time.time() - min(frame.received for frame, _ in judged) / 1000))
-    EVENTS.labels("counted").inc(sum(len(counted) for _, counted in judged))
-    EVENTS.labels("duplicate").inc(sum(duplicates))
-    EVENTS.labels("dead").inc(sum(len(frame.dead) for frame, _ in judged))
+    EVENTS.labels("counted").inc(sum(len(verdict.counted) for _, verdict in judged))
+    EVENTS.labels("duplicate").inc(sum(verdict.duplicates for _, verdict in judged))
+    EVENTS.labels("voided").inc(sum(len(verdict.voided) for _, verdict in judged))
+    EVENTS.labels("dead").inc(sum(len(frame.dead) + len(verdict.refused) for frame, verdict in judged))
+    VOIDS.inc(sum(len(verdict.voidings) for _, verdict in judged))

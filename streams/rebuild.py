@@ -11,11 +11,13 @@ from metering.event import WRITER_AHEAD_MS
 from metering.identity import digest
 from metering.period import DEFAULT_TERMS, GRACE_MS, BillingTerm, Period, PeriodKind, period_of
 from metering.position import Position
+from metering.void import target_in
 from streams.counters import value_digest
 from streams.dedupe import Window
 from streams.ledger import CounterRow, PartitionLedger
 from streams.state import Operation, PartitionState
-from streams.tally import CountedMeters
+from streams.tally import CountedMeters, Uncounted
+from streams.voids import ANY_HOUR, KEPT_MS, VoidIndex
 
 _TENANTS_AT_ONCE = 500
 _MEMBERS_AT_ONCE = 20_000
@@ -35,6 +37,20 @@ async def digest_operations(
             for bucket, digests in buckets.items()
             for operation in state.add_digests(bucket, digests, window.ends(bucket))
         ]
+
+
+async def void_operations(
+    state: PartitionState, ledger: PartitionLedger, clock: int, upto: int
+) -> AsyncIterator[list[Operation]]:
+    """A chunk with the voids up to record `upto` that at `clock` still wait for what they name."""
+    index: VoidIndex = {}
+    for tenant, counted_at, kept in await ledger.voids_since(clock - KEPT_MS, upto):
+        to = target_in(kept)
+        hour = ANY_HOUR if to.hour is None else to.hour
+        hours = index.setdefault(digest(tenant, to.source, to.id), {})
+        hours[hour] = max(hours.get(hour, 0), counted_at + KEPT_MS)
+    if index:
+        yield state.set_voids(index)
 
 
 def open_periods(kind: PeriodKind, clock: int, terms: tuple[BillingTerm, ...]) -> list[Period]:
@@ -82,6 +98,27 @@ async def counter_operations(
                     rows = [row for row in rows if row.tenant not in terms]
                 if rows:
                     yield [operation for row in rows for operation in _set(state, row, meters, kind, period)]
+
+
+async def count_anew(
+    state: PartitionState, ledger: PartitionLedger, meters: CountedMeters, counters: Iterable[Uncounted], upto: int
+) -> list[Operation]:
+    """Operations that replace `counters` by what the rows up to record `upto` give, or drop them where none is left."""
+    by_period: dict[tuple[PeriodKind, Period], list[Uncounted]] = {}
+    for tenant, key in sorted(counters):
+        by_period.setdefault((key.kind, Period(key.start, key.end)), []).append((tenant, key))
+    operations: list[Operation] = []
+    for (kind, period), wanted in by_period.items():
+        names = sorted({key.meter for _, key in wanted})
+        unique = [name for name in names if meters.aggregation(name) == "unique"]
+        tenants = sorted({tenant for tenant, _ in wanted})
+        rows = await ledger.counters(period.start, period.end, upto, names, unique, tenants, UNIQUE_CAP + 1)
+        found = {(row.tenant, row.meter): row for row in rows}
+        for tenant, key in wanted:
+            operations += state.drop([f"c:{tenant}:{key.field}".encode()])
+            if row := found.get((tenant, key.meter)):
+                operations += _set(state, row, meters, kind, period)
+    return operations
 
 
 def _tenants_by_period(

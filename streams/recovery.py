@@ -16,7 +16,7 @@ from streams.control import ControlPlane
 from streams.dedupe import Window
 from streams.ledger import PartitionLedger
 from streams.log import PartitionLog
-from streams.rebuild import counter_operations, digest_operations
+from streams.rebuild import counter_operations, digest_operations, void_operations
 from streams.state import Applied, PartitionState
 from streams.vitals import Vitals
 
@@ -94,6 +94,7 @@ class Recovery:
         terms = self._control.terms_of(self._partition, self._partitions)
         for chunks in (
             digest_operations(self._state, self._ledger, self._window, applied.clock, prefix),
+            void_operations(self._state, self._ledger, applied.clock, prefix),
             counter_operations(self._state, self._ledger, self._control.meters, terms, applied.clock, prefix),
         ):
             async for operations in chunks:

@@ -14,8 +14,10 @@ from metering.clock import HOUR_MS
 from metering.meter import Columns
 from metering.period import period_of
 from metering.position import version_of
+from streams.dedupe import Judged
 from streams.frame import Entries, Frame
 from streams.native import Column, blobs, block, int128s, numbers, sized, text, texts
+from streams.voids import NamedRow
 
 T = TypeVar("T")
 _TIME = "DateTime64(3, 'UTC')"
@@ -30,6 +32,7 @@ _PLAIN = (
     ("received", _TIME),
     ("clock", _TIME),
     ("catalog_version", "UInt32"),
+    ("voided", "UInt8"),
     ("partition", "UInt16"),
     ("version", "UInt64"),
 )
@@ -55,26 +58,31 @@ class EventRows(msgspec.Struct, gc=False, frozen=True):
     maps: tuple[tuple[int, bytes, bytes], ...]
 
 
-def event_rows(frame: Frame, counted: Entries, epoch: int, partition: int) -> list[EventRows]:
-    """The rows of a frame's counted entries. Best made right after the frame was decoded: its values are at hand."""
+def event_rows(frame: Frame, entries: Entries, epoch: int, partition: int, voided: bool = False) -> list[EventRows]:
+    """The rows of entries of a frame: of those counted, or of those `voided` on arrival.
+
+    Best made right after the frame was decoded: its values are at hand.
+    """
     return [
-        _encoded(month, frame, inside, columns, epoch, partition)
-        for month, inside in _by_month(counted)
+        _encoded(month, frame, inside, columns, epoch, partition, voided)
+        for month, inside in _by_month(entries)
         for columns in inside.resolved
     ]
 
 
-def _by_month(counted: Entries) -> Iterator[tuple[int, Entries]]:
-    while counted:  # each turn takes the month of the first
-        month, end = period_of("month", counted.times[0])
-        if month <= min(counted.times) and max(counted.times) < end:
-            yield month, counted
+def _by_month(entries: Entries) -> Iterator[tuple[int, Entries]]:
+    while entries:  # each turn takes the month of the first
+        month, end = period_of("month", entries.times[0])
+        if month <= min(entries.times) and max(entries.times) < end:
+            yield month, entries
             return
-        yield month, counted.take([index for index, time in enumerate(counted.times) if month <= time < end])
-        counted = counted.take([index for index, time in enumerate(counted.times) if not month <= time < end])
+        yield month, entries.take([index for index, time in enumerate(entries.times) if month <= time < end])
+        entries = entries.take([index for index, time in enumerate(entries.times) if not month <= time < end])
 
 
-def _encoded(month: int, frame: Frame, entries: Entries, columns: Columns, epoch: int, partition: int) -> EventRows:
+def _encoded(
+    month: int, frame: Frame, entries: Entries, columns: Columns, epoch: int, partition: int, voided: bool
+) -> EventRows:
     at, count = columns.at, len(columns.at)
     first = version_of(epoch, frame.offset, 0)
 
@@ -92,6 +100,7 @@ def _encoded(month: int, frame: Frame, entries: Entries, columns: Columns, epoch
         pack("<q", frame.received) * count,
         pack("<q", frame.clock) * count,
         pack("<I", frame.catalog_version) * count,
+        pack("<B", voided) * count,
         pack("<H", partition) * count,
         numbers("Q", [first - line for line in pick(entries.lines)]),
     )
@@ -132,9 +141,33 @@ def _event_block(rows: Sequence[EventRows]) -> bytes:
     return block(columns, sum([one.count for one in rows]))
 
 
-def dead_blocks(frames: Iterable[Frame], epoch: int, partition: int) -> list[bytes]:
+def void_blocks(judged: Iterable[Judged], epoch: int, partition: int) -> list[bytes]:
+    """What voids take back, a row for each event; no block if there is nothing."""
+    rows = [(frame, voiding) for frame, verdict in judged for voiding in verdict.voidings]
+    if not rows:
+        return []
+    count = len(rows)
+    versions = [version_of(epoch, frame.offset, voiding.line) for frame, voiding in rows]
+    columns = [
+        Column("tenant", "String", [texts([frame.tenant for frame, _ in rows])]),
+        Column("source", "String", [texts([voiding.target.source for _, voiding in rows])]),
+        Column("id", "String", [texts([voiding.target.id for _, voiding in rows])]),
+        Column("time", _TIME, [numbers("q", [voiding.row.time for _, voiding in rows])]),
+        Column("target", "UInt64", [numbers("Q", [_version(voiding.row, epoch) for _, voiding in rows])]),
+        Column("clock", _TIME, [numbers("q", [frame.clock for frame, _ in rows])]),
+        Column("partition", "UInt16", [pack("<H", partition) * count]),
+        Column("version", "UInt64", [numbers("Q", versions)]),
+    ]
+    return [block(columns, count)]
+
+
+def _version(row: NamedRow, epoch: int) -> int:
+    return version_of(epoch, row.offset, row.line) if row.version is None else row.version
+
+
+def dead_blocks(judged: Iterable[Judged], epoch: int, partition: int) -> list[bytes]:
     """The dead letters; no block if there are none."""
-    letters = [(frame, dead) for frame in frames for dead in frame.dead]
+    letters = [(frame, dead) for frame, verdict in judged for dead in (*frame.dead, *verdict.refused)]
     if not letters:
         return []
     count = len(letters)
@@ -153,24 +186,29 @@ def dead_blocks(frames: Iterable[Frame], epoch: int, partition: int) -> list[byt
     return [block(columns, count)]
 
 
-def frame_blocks(
-    frames: Sequence[tuple[Frame, Entries]], duplicates: Sequence[int], epoch: int, partition: int
-) -> list[bytes]:
-    """One row per record: what became of its events."""
-    count = len(frames)
-    hours = [sorted({time // HOUR_MS for time in counted.times}) for _, counted in frames]
+def frame_blocks(judged: Sequence[Judged], epoch: int, partition: int) -> list[bytes]:
+    """One row per record: what became of its events, and the hours whose totals it changes."""
+    count = len(judged)
+    frames, verdicts = [frame for frame, _ in judged], [verdict for _, verdict in judged]
+    hours = [
+        sorted({time // HOUR_MS for time in (*verdict.counted.times, *(one.row.time for one in verdict.voidings))})
+        for verdict in verdicts
+    ]
+    dead = [len(frame.dead) + len(verdict.refused) for frame, verdict in judged]
     columns = [
         Column("epoch", "UInt16", [pack("<H", epoch) * count]),
         Column("partition", "UInt16", [pack("<H", partition) * count]),
-        Column("offset", "UInt64", [numbers("Q", [frame.offset for frame, _ in frames])]),
-        Column("tenant", "String", [texts([frame.tenant for frame, _ in frames])]),
-        Column("events", "UInt32", [numbers("I", [frame.events for frame, _ in frames])]),
-        Column("counted", "UInt32", [numbers("I", [len(counted) for _, counted in frames])]),
-        Column("duplicates", "UInt32", [numbers("I", duplicates)]),
-        Column("dead", "UInt32", [numbers("I", [len(frame.dead) for frame, _ in frames])]),
+        Column("offset", "UInt64", [numbers("Q", [frame.offset for frame in frames])]),
+        Column("tenant", "String", [texts([frame.tenant for frame in frames])]),
+        Column("events", "UInt32", [numbers("I", [frame.events for frame in frames])]),
+        Column("counted", "UInt32", [numbers("I", [len(verdict.counted) for verdict in verdicts])]),
+        Column("duplicates", "UInt32", [numbers("I", [verdict.duplicates for verdict in verdicts])]),
+        Column("voided", "UInt32", [numbers("I", [len(verdict.voided) for verdict in verdicts])]),
+        Column("dead", "UInt32", [numbers("I", dead)]),
+        Column("voids", "UInt32", [numbers("I", [len(verdict.voidings) for verdict in verdicts])]),
         Column("hours", "Array(UInt32)", sized(map(len, hours), [numbers("I", list(chain.from_iterable(hours)))])),
-        Column("checksum", "UInt32", [numbers("I", [frame.checksum for frame, _ in frames])]),
-        Column("clock", _TIME, [numbers("q", [frame.clock for frame, _ in frames])]),
-        Column("closing", "UInt8", [numbers("B", [int(frame.closing) for frame, _ in frames])]),
+        Column("checksum", "UInt32", [numbers("I", [frame.checksum for frame in frames])]),
+        Column("clock", _TIME, [numbers("q", [frame.clock for frame in frames])]),
+        Column("closing", "UInt8", [numbers("B", [int(frame.closing) for frame in frames])]),
     ]
     return [block(columns, count)]

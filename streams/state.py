@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from metering import keys
+from streams.voids import VoidIndex
 from streams.wire import Packed, Script, Wire, command, pack, pack_digests
 
 _APPLY = Script(resources.files("streams").joinpath("lua/apply.lua").read_text())
@@ -59,6 +60,7 @@ class PartitionState:
         self._rebuild = keys.rebuild(epoch, partition)
         self._expiries = keys.expiries(epoch, partition)
         self._config = keys.config(epoch, partition)
+        self._voids = keys.voids(epoch, partition)
         self._ask_applied = _command("HMGET", self._applied, "offset", "checksum", "clock")
 
     async def applied(self) -> Applied | None:
@@ -110,6 +112,14 @@ class PartitionState:
         )
         return CounterAnswer(_applied(applied), answers[: len(counters)], answers[len(counters) :])
 
+    async def voids(self) -> tuple[Applied | None, VoidIndex]:
+        """The whole void index, and where the state stands."""
+        applied, marks, texts = await self._wire.transaction(
+            [self._ask_applied, _command("HKEYS", self._voids), _command("HVALS", self._voids)]
+        )
+        index = {mark: _hours(text.decode()) for mark, text in zip(marks, texts, strict=True)}
+        return _applied(applied), index
+
     async def apply(self, expected: int, new: Applied, operations: Sequence[Operation]) -> bool:
         """Step 4: all of it if `applied` stands at offset `expected`, else nothing (False)."""
         names, arguments = _encode(operations, first_key=2)
@@ -131,7 +141,7 @@ class PartitionState:
         tenants = {name.split(b":", 2)[1].decode() for name in names if name.startswith(b"c:")}
         doomed = [_operation("UNLINK", keys.counters(*self._at, tenant)) for tenant in tenants]
         doomed += [operation for operation in self.drop(names) if operation.command == b"UNLINK"]
-        doomed.append(_operation("UNLINK", self._expiries))
+        doomed += [_operation("UNLINK", self._voids), _operation("UNLINK", self._expiries)]
         return await self.rebuild_chunk(token, 1, doomed)
 
     async def rebuild_chunk(self, token: str, number: int, operations: Sequence[Operation]) -> bool:
@@ -168,6 +178,21 @@ class PartitionState:
             flat += (end, f"c:{tenant}:{field}")
         return _operation("ZADD", self._expiries, *flat)
 
+    def set_voids(self, index: VoidIndex) -> list[Operation]:
+        """Replace these entries of the void index."""
+        if not index:
+            return []
+        texts: list[Any] = []
+        ends: list[Any] = []
+        for mark, hours in index.items():
+            texts += (mark, ",".join(f"{hour}:{end}" for hour, end in hours.items()))
+            ends += (max(hours.values()), f"v:{mark.hex()}")
+        return [_operation("HSET", self._voids, *texts), _operation("ZADD", self._expiries, *ends)]
+
+    def drop_counter(self, tenant: str, field: str) -> Operation:
+        """Remove a counter; what stands in `expiries` is dropped in its time."""
+        return _operation("HDEL", keys.counters(*self._at, tenant), field)
+
     def set_config(self, fingerprint: str) -> Operation:
         """Remember by which meters and terms the counters are counted."""
         return _operation("SET", self._config, fingerprint)
@@ -195,6 +220,8 @@ class PartitionState:
             kind, _, rest = name.decode().partition(":")
             if kind == "d":
                 operations.append(_operation("UNLINK", keys.digests(*self._at, int(rest))))
+            elif kind == "v":
+                operations.append(_operation("HDEL", self._voids, *voids_of([name])))
             else:
                 tenant, _, field = rest.partition(":")
                 fields.setdefault(tenant, []).append(field)
@@ -218,6 +245,15 @@ def _applied(answer: Sequence[bytes | None]) -> Applied | None:
     if offset is None or checksum is None or clock is None:
         return None
     return Applied(int(offset), int(checksum), int(clock))
+
+
+def voids_of(expired: Sequence[bytes]) -> list[bytes]:
+    """The marks of void index entries among names that have expired."""
+    return [bytes.fromhex(name[2:].decode()) for name in expired if name.startswith(b"v:")]
+
+
+def _hours(text: str) -> dict[int, int]:
+    return {int(hour): int(end) for hour, _, end in (entry.partition(":") for entry in text.split(","))}
 
 
 def _encode(operations: Sequence[Operation], first_key: int) -> tuple[list[str], list[Packed]]:

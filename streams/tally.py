@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
-from metering.aggregation import AGGREGATIONS, Sample
+from metering.aggregation import AGGREGATIONS, Sample, merge
 from metering.catalog import Catalog
 from metering.meter import Columns
 from metering.period import BillingTerm, Period, PeriodKind, period_of
 from metering.position import Position
+from streams.dedupe import Judged
 from streams.frame import Entries, Frame
 
 
@@ -50,15 +51,18 @@ class CountedMeters:
 
 _ADDED = frozenset({"sum", "count"})
 """Aggregations whose state is the sum of nanos (an event of a count gives ONE)."""
+_TAKEN_BACK = _ADDED | {"avg"}
+"""Aggregations from which an event can be subtracted."""
+Uncounted = tuple[str, CounterKey]
+"""(tenant, counter) that has to be counted anew from the ledger."""
 
 
-def tally(
-    frames: Iterable[tuple[Frame, Entries]], meters: CountedMeters, terms: Terms, epoch: int, partition: int
-) -> Deltas:
+def tally(judged: Iterable[Judged], meters: CountedMeters, terms: Terms, epoch: int, partition: int) -> Deltas:
     """Sum up the counted entries. An event of a period that is closed by its record's clock changes no counter."""
     deltas: Deltas = {}
     kinds = dict.fromkeys(kind for _, used in meters.of.values() for kind in used)
-    for frame, counted in frames:
+    for frame, verdict in judged:
+        counted = verdict.counted
         mine = deltas.setdefault(frame.tenant, {})
         billing = terms(frame.tenant)
         while counted:  # each turn takes the earliest and all that share its periods
@@ -71,6 +75,31 @@ def tally(
                 counted = counted.take([index for index, time in enumerate(counted.times) if time >= end])
             _add(mine, frame, inside, meters, periods, epoch, partition)
     return {tenant: counters for tenant, counters in deltas.items() if counters}
+
+
+def take_back(deltas: Deltas, judged: Iterable[Judged], meters: CountedMeters, terms: Terms) -> set[Uncounted]:
+    """Subtract from `deltas` what voids take back. Returns the counters that know no subtraction: count them anew.
+
+    A period open at the void was open at the event it names, so the event is in its counter.
+    """
+    uncounted: set[Uncounted] = set()
+    for frame, verdict in judged:
+        for voiding in verdict.voidings:
+            row = voiding.row
+            for meter, nanos in row.nanos.items():
+                aggregation, kinds = meters.of.get(meter, (None, ()))
+                for kind in kinds:
+                    period = period_of(kind, row.time, terms(frame.tenant))
+                    if not period.is_open(frame.clock):
+                        continue
+                    key = CounterKey(meter, kind, period.start, period.end)
+                    if aggregation not in _TAKEN_BACK:
+                        uncounted.add((frame.tenant, key))
+                        continue
+                    mine = deltas.setdefault(frame.tenant, {})
+                    less = (-nanos, -1) if aggregation == "avg" else -nanos
+                    mine[key] = merge(AGGREGATIONS[aggregation], mine.get(key), less)
+    return uncounted
 
 
 def _add(

@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from itertools import chain
 from typing import Any, TypeVar
 
 import structlog
 
 from metering.errors import Halt, Unavailable
 from metering.partition import partition_of
+from metering.period import Period
 from streams import metrics
 from streams.control import ControlPlane
 from streams.counters import CounterCache
-from streams.dedupe import LedgerKey, Window, decide, late_keys
+from streams.dedupe import Judged, LedgerKey, Verdict, Window, decide, late_keys
 from streams.epochs import EpochTurn
 from streams.frame import Entries, Frame, MissingCatalog, Record, decode
 from streams.ledger import PartitionLedger
 from streams.log import PartitionLog
-from streams.rebuild import counter_operations
+from streams.rebuild import count_anew, counter_operations
 from streams.recovery import Recovered, Recovery
-from streams.rows import EventRows, dead_blocks, event_blocks, event_rows, frame_blocks
+from streams.rows import EventRows, dead_blocks, event_blocks, event_rows, frame_blocks, void_blocks
 from streams.settings import Settings
-from streams.state import Applied, Operation, PartitionState
-from streams.tally import CountedMeters, tally
+from streams.state import Applied, Operation, PartitionState, voids_of
+from streams.tally import CountedMeters, take_back, tally
 from streams.vitals import Vitals
+from streams.voids import Name, NamedRow, VoidIndex, Voids, merged, named_in
 
 _log = structlog.get_logger(__name__)
 
@@ -86,6 +87,7 @@ class PartitionWriter:
         self._waiting: asyncio.Task[Any] | None = None
         self._recount: set[str] = set()
         self._applied = Applied(-1, 0, 0)
+        self._voids: VoidIndex = {}
         self._mark = -1
         self._closed_at = -1
         self._generation = -1
@@ -144,7 +146,7 @@ class PartitionWriter:
                     if await self._ledger.closing_at() == -1:
                         end = await self._ledger.prefix(-1) + 1
                         closing = Frame(end, "", self._applied.clock, self._applied.clock, 0, closing=True)
-                        blocks = frame_blocks([(closing, Entries())], [0], self.epoch, self.partition)
+                        blocks = frame_blocks([(closing, Verdict(Entries()))], self.epoch, self.partition)
                         await self._ledger.insert_frames(blocks)
                     _log.warning("closed after a halt", epoch=self.epoch, partition=self.partition)
                     self.vitals.closed()
@@ -160,6 +162,9 @@ class PartitionWriter:
         if recovered is None:
             return
         self._applied, self._mark, self._closed_at = recovered
+        found, self._voids = await self._state.voids()
+        if found != self._applied:
+            raise Moved(f"applied is {found}, not {self._applied}")
         self._log.seek(self._applied.offset + 1)
         await self._turn.announce()
         self.vitals.running()
@@ -233,44 +238,54 @@ class PartitionWriter:
             late_rows, complete = await self._ledger.late_rows(late, self._mark, self._applied.offset)
             if not complete:
                 raise Moved("the ledger lacks records that were applied")
-        verdicts = decide(frames, self._window, answer.digests, late_rows)
-        judged = list(zip(frames, verdicts.counted, strict=True))
+        voids = Voids(self._voids, await self._named_rows(frames))
+        judged = decide(frames, self._window, answer.digests, late_rows, voids)
         meters = self._control.meters
         deltas = tally(judged, meters, self._control.terms, self.epoch, self.partition)
-        changes = await self._cache.prepare(deltas, meters, self._state, self._applied, last.clock)
+        uncounted = take_back(deltas, judged, meters, self._control.terms)
+        changes = await self._cache.prepare(deltas, uncounted, meters, self._state, self._applied, last.clock)
         if changes is None:
             raise Moved("applied moved between two questions")
         await self._probe("2")
 
-        # 3. Write the ledger: rows, dead letters, and last the frames that vouch for them. A crash in between leaves
-        # rows that no frame vouches for; the next writer decides the same and writes them again, and the keys make the
-        # repeats collapse.
-        rows = chain.from_iterable(
-            made if counted is frame.entries else event_rows(frame, counted, self.epoch, self.partition)
-            for (frame, made), counted in zip(decoded, verdicts.counted, strict=True)
-        )
+        # 3. Write the ledger: rows, what voids took back, dead letters, and last the frames that vouch for them. A
+        # crash in between leaves rows that no frame vouches for; the next writer decides the same and writes them
+        # again, and the keys make the repeats collapse.
+        rows = [
+            row
+            for (frame, made), (_, verdict) in zip(decoded, judged, strict=True)
+            for row in (made if verdict.counted is frame.entries else self._rows(frame, verdict))
+        ]
         await self._ledger.insert_events(event_blocks(rows))
         await self._probe("3a")
-        await self._ledger.insert_dead(dead_blocks(frames, self.epoch, self.partition))
+        await self._ledger.insert_voids(void_blocks(judged, self.epoch, self.partition))
         await self._probe("3b")
-        await self._ledger.insert_frames(frame_blocks(judged, verdicts.duplicates, self.epoch, self.partition))
+        await self._ledger.insert_dead(dead_blocks(judged, self.epoch, self.partition))
         await self._probe("3c")
+        await self._ledger.insert_frames(frame_blocks(judged, self.epoch, self.partition))
+        await self._probe("3d")
 
         # 4. Apply, fenced by `applied`. A crash before it leaves a ledger that is ahead: its rows are met again as
         # their own. A crash after it leaves a batch that is done.
-        operations: list[Operation] = []
-        for bucket, counted in self._digests_by_bucket(judged, last.clock).items():
-            operations += self._state.add_digests(bucket, counted, self._window.ends(bucket))
+        operations = self._state.drop(answer.expired)
+        for bucket, marks in self._digests_by_bucket(judged, last.clock).items():
+            operations += self._state.add_digests(bucket, marks, self._window.ends(bucket))
         operations += changes.operations(self._state, meters)
-        operations += self._state.drop(answer.expired)
+        still_open = [one for one in uncounted if Period(one[1].start, one[1].end).is_open(last.clock)]
+        operations += await count_anew(self._state, self._ledger, meters, still_open, last.offset)
+        waiting = merged(self._voids, voids.added, last.clock)
+        operations += self._state.set_voids(waiting)
         if not await self._state.apply(self._applied.offset, new, operations):
             raise Moved("another writer applied this batch")
-        self._cache.keep(changes)
+        self._cache.keep(changes, uncounted)
+        for mark in voids_of(answer.expired):
+            self._voids.pop(mark, None)
+        self._voids |= waiting
         self._applied = new
         await self._probe("4")
 
         # 5. Tell. Nothing depends on it.
-        metrics.observe_batch(judged, verdicts.duplicates)
+        metrics.observe_batch(judged)
         await self._probe("5")
 
     async def _decode(self, records: Sequence[Record]) -> list[tuple[Frame, list[EventRows]]]:
@@ -300,13 +315,28 @@ class PartitionWriter:
                 if not await self._control.fetch(missing.version):
                     raise Unavailable(f"waiting for catalog version {missing.version}") from missing
 
-    def _digests_by_bucket(self, judged: Sequence[tuple[Frame, Entries]], clock: int) -> dict[int, list[bytes]]:
-        """Digests of the counted events; none for buckets that the batch itself has closed."""
+    async def _named_rows(self, frames: Sequence[Frame]) -> dict[Name, list[NamedRow]]:
+        """The rows that voids of this batch name, of the batches before."""
+        names = named_in(frames)
+        if not names:
+            return {}
+        rows, complete = await self._ledger.named_rows(names, self._mark, self._applied.offset)
+        if not complete:
+            raise Moved("the ledger lacks records that were applied")
+        return rows
+
+    def _rows(self, frame: Frame, verdict: Verdict) -> list[EventRows]:
+        """The rows of a frame of whose events not all count."""
+        counted = event_rows(frame, verdict.counted, self.epoch, self.partition)
+        return counted + event_rows(frame, verdict.voided, self.epoch, self.partition, voided=True)
+
+    def _digests_by_bucket(self, judged: Sequence[Judged], clock: int) -> dict[int, list[bytes]]:
+        """Digests of the events that get a row; none for buckets that the batch itself has closed."""
         buckets: dict[int, list[bytes]] = {}
-        for frame, counted in judged:
+        for frame, verdict in judged:
             bucket = self._window.bucket(frame.clock)
-            if counted and bucket >= self._window.oldest(clock):
-                buckets.setdefault(bucket, []).extend(counted.digests)
+            if bucket >= self._window.oldest(clock) and (verdict.counted or verdict.voided):
+                buckets.setdefault(bucket, []).extend((*verdict.counted.digests, *verdict.voided.digests))
         return buckets
 
     async def _look(self, ledger_too: bool) -> None:

@@ -21,6 +21,7 @@ from usage.aggregates import Aggregates, of_nothing
 _QUERIES = resources.files("usage").joinpath("queries")
 _TOTALS = _QUERIES.joinpath("totals.sql").read_text()
 _ACCOUNT = _QUERIES.joinpath("account.sql").read_text()
+_NAMED = _QUERIES.joinpath("named.sql").read_text()
 _HEADS = _QUERIES.joinpath("heads.sql").read_text()
 LAST_MS = 4_291_747_199_000
 """2105-12-31, where the ledger's times end."""
@@ -42,6 +43,15 @@ class Head(NamedTuple):
     written: int
 
 
+class NamedEvent(NamedTuple):
+    """An event that bears an id: its time in ms UTC, and whether no void took it back."""
+
+    source: str
+    time: int
+    type: str
+    standing: bool
+
+
 class UsageReader:
     """Reads ClickHouse. Every method raises Unavailable when it does not answer."""
 
@@ -57,6 +67,11 @@ class UsageReader:
         """Of the partitions of an epoch that have records."""
         rows = await self._rows(_HEADS, epoch=epoch)
         return {partition: Head(*head) for partition, *head in rows}
+
+    async def named(self, tenant: str, id: str, source: str | None) -> list[NamedEvent]:
+        """The tenant's events with this id (and source), the earliest first; the first hundred."""
+        rows = await self._rows(_NAMED, tenant=tenant, id=id, source=source or "")
+        return [NamedEvent(source, time, type, bool(standing)) for source, time, type, standing in rows]
 
     async def totals(
         self, tenant: str, name: str, meter: Meter, start: int, end: int, group_by: str | None = None

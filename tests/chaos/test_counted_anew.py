@@ -11,7 +11,7 @@ from metering.period import BillingTerm, period_of
 from tenancy import subscriptions, tenants
 from tenancy.catalogs import Catalogs
 from tests.chaos.conftest import Stage
-from tests.chaos.workload import CATALOG, TENANTS
+from tests.chaos.workload import CATALOG, STANDING, TENANTS
 from tests.support import eventually
 
 
@@ -21,7 +21,7 @@ def now_ms() -> int:
 
 async def counted(stage: Stage, tenant: str, start: int, end: int) -> int:
     query = (
-        "SELECT toInt64(count()) FROM usage_events FINAL WHERE tenant = {tenant:String} "
+        f"SELECT toInt64(count()) FROM usage_events FINAL WHERE tenant = {{tenant:String}} AND {STANDING} "
         "AND time >= fromUnixTimestamp64Milli({start:Int64}) AND time < fromUnixTimestamp64Milli({end:Int64})"
     )
     parameters = {"tenant": tenant, "start": start, "end": end}

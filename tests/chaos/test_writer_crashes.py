@@ -14,7 +14,7 @@ from tests.support import eventually
 
 PAUSED = (str(Path(__file__).with_name("paused_writer.py")),)
 AWAY_SECONDS = 20
-EFFECTS = ("2", "3a", "3b", "3c", "4", "5")
+EFFECTS = ("2", "3a", "3b", "3c", "3d", "4", "5")
 
 
 def paused_at(stage: Stage, effect: str, marker: Path, **env: str) -> Worker:

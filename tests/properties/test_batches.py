@@ -17,6 +17,7 @@ from metering.quantity import ONE
 from streams.dedupe import LedgerKey, Window, decide, late_keys
 from streams.frame import Frame, Record, decode
 from streams.tally import CountedMeters, tally
+from streams.voids import Voids
 
 CATALOG = CompiledCatalog(
     1,
@@ -56,10 +57,10 @@ class Partition:
             for bucket in WINDOW.live(frames[0].clock, frames[-1].clock)
         ]
         late = {key: self.rows[key] for key in late_keys(frames, WINDOW) if key in self.rows}
-        verdicts = decide(frames, WINDOW, known, late)
-        self.duplicates += sum(verdicts.duplicates)
-        judged = list(zip(frames, verdicts.counted, strict=True))
-        for frame, counted in judged:
+        judged = decide(frames, WINDOW, known, late, Voids({}, {}))
+        self.duplicates += sum(verdict.duplicates for _, verdict in judged)
+        for frame, verdict in judged:
+            counted = verdict.counted
             for index, line in enumerate(counted.lines):
                 identity = (frame.tenant, counted.hour(index), counted.sources[index], counted.ids[index])
                 self.rows[identity] = (frame.offset, line)

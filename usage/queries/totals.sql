@@ -11,6 +11,7 @@ FROM usage_events FINAL
 WHERE tenant = {tenant:String}
   AND time >= fromUnixTimestamp64Milli({start:Int64}, 'UTC') AND time < fromUnixTimestamp64Milli({end:Int64}, 'UTC')
   AND voided = 0
+  AND version NOT IN (SELECT target FROM usage_voids WHERE tenant = {tenant:String})
   AND mapContains(quantities, {meter:String})
 GROUP BY value
 ORDER BY value

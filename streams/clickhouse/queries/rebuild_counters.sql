@@ -1,5 +1,5 @@
 -- Every aggregation of every (tenant, meter) over [start, end), of the tenants that live on this partition, rows up to
--- record {upto}. Voided rows don't count. Distinct values come as they are: the writer hashes them.
+-- record {upto}. Voided rows don't count: neither those marked on arrival nor those that a void up to {upto} took back. Distinct values come as they are: the writer hashes them.
 SELECT
     tenant,
     meter,
@@ -14,6 +14,11 @@ ARRAY JOIN mapKeys(quantities) AS meter, mapValues(quantities) AS nanos
 WHERE kafkaMurmurHash(tenant) % {partitions:UInt32} = {partition:UInt32}
   AND (epoch < {epoch:UInt16} OR (epoch = {epoch:UInt16} AND toInt64(offset) <= {upto:Int64}))
   AND voided = 0
+  AND (tenant, version) NOT IN
+  (
+      SELECT tenant, target FROM usage_voids
+      WHERE epoch < {epoch:UInt16} OR (epoch = {epoch:UInt16} AND toInt64(offset) <= {upto:Int64})
+  )
   AND time >= fromUnixTimestamp64Milli({start:Int64}, 'UTC') AND time < fromUnixTimestamp64Milli({end:Int64}, 'UTC')
   AND has({meters:Array(String)}, meter)
   AND (empty({tenants:Array(String)}) OR has({tenants:Array(String)}, tenant))

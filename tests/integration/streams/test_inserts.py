@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from metering.errors import Unavailable
+from streams.dedupe import Verdict
 from streams.frame import Entries, Frame
 from streams.inserts import Inserts
 from streams.native import Column, block, texts
@@ -19,7 +20,7 @@ BROKEN = block([Column("clock", "String", [texts(["no instant"])])], 1)
 def record(partition: int, offset: int) -> bytes:
     """A row of usage_frames."""
     frame = Frame(offset, "acme", 1_795_600_000_000, 1_795_600_000_000, 7)
-    return frame_blocks([(frame, Entries())], [0], 1, partition)[0]
+    return frame_blocks([(frame, Verdict(Entries()))], 1, partition)[0]
 
 
 async def written(clickhouse: Any) -> list[tuple[int, int]]:

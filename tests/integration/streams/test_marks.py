@@ -9,6 +9,7 @@ import pytest
 from metering.catalog import parse_catalog
 from metering.frame import headers
 from metering.meter import CompiledCatalog
+from streams.dedupe import Verdict
 from streams.frame import Record, decode
 from streams.inserts import Inserts
 from streams.ledger import PartitionLedger
@@ -31,7 +32,7 @@ async def write(ledger: PartitionLedger, offset: int, rows: bool = True, frame: 
     if rows:
         await ledger.insert_events(event_blocks(event_rows(decoded, decoded.entries, 1, 0)))
     if frame:
-        await ledger.insert_frames(frame_blocks([(decoded, decoded.entries)], [0], 1, 0))
+        await ledger.insert_frames(frame_blocks([(decoded, Verdict(decoded.entries))], 1, 0))
 
 
 async def age(clickhouse: Any) -> None:

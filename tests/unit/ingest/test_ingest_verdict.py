@@ -154,7 +154,8 @@ def test_old_events_are_counted_because_each_costs_a_look_into_the_ledger() -> N
 
 def test_a_void_needs_its_scope() -> None:
     rules = msgspec.structs.replace(TENANT_KEY, may_void=True)
-    assert judged(event(type="tallygate.void"), rules=rules).errors == []
+    assert judged(event(type="tallygate.void", data={"source": "/s", "id": "1"}), rules=rules).errors == []
+    assert code_of(event(type="tallygate.void", data={"id": "1"}), rules=rules) == "invalid-void"
     assert code_of(event(type="tallygate.voided"), rules=rules) == "reserved-type"
 
 
