@@ -59,6 +59,9 @@ async def _usage(data_dir: Path | None, tenant: str, query: dict[str, Any]) -> A
         return await api.console("GET", "/v1/usage", tenant=tenant, **query)
 
 
+_BECAME = {"events": "events counted", "duplicates": "duplicates", "voided": "voided", "dead": "dead letters"}
+
+
 def _tables(answer: dict[str, Any], source: Source) -> RenderableType:
     title = f"{output.plain(answer['tenant'])} [dim]from the {source}[/]"
     columns = ["meter", "total"]
@@ -74,8 +77,6 @@ def _tables(answer: dict[str, Any], source: Source) -> RenderableType:
         for value, part in sorted((entry.get("groups") or {}).items()):
             totals.add_row("", "", output.plain(value) or "[dim](none)[/]", output.number(part))
     counts = [
-        f"{output.number(answer[kind])} {label}"
-        for kind, label in (("events", "events counted"), ("duplicates", "duplicates"), ("dead", "dead letters"))
-        if answer.get(kind) is not None
+        f"{output.number(answer[kind])} {label}" for kind, label in _BECAME.items() if answer.get(kind) is not None
     ]
     return Group(totals, f"[dim]{', '.join(counts)}[/]") if counts else totals

@@ -28,11 +28,13 @@ LAST_MS = 4_291_747_199_000
 
 
 class Account(NamedTuple):
-    """What became of a tenant's events."""
+    """What became of a tenant's events. `events` were counted, voids themselves and those voided afterwards among them;
+    `voided` were taken back, on arrival or afterwards."""
 
     events: int
     duplicates: int
     dead: int
+    voided: int
 
 
 class Head(NamedTuple):
@@ -59,9 +61,9 @@ class UsageReader:
         self._client = client
 
     async def account(self, tenant: str) -> Account:
-        """Counted events, duplicates and dead letters of a tenant, ever."""
-        ((events, duplicates, dead),) = await self._rows(_ACCOUNT, tenant=tenant)
-        return Account(events, duplicates, dead)
+        """Of a tenant, ever."""
+        (row,) = await self._rows(_ACCOUNT, tenant=tenant)
+        return Account(*row)
 
     async def heads(self, epoch: int) -> dict[int, Head]:
         """Of the partitions of an epoch that have records."""

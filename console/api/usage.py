@@ -13,7 +13,7 @@ from metering.errors import Unavailable
 from metering.period import KINDS, PeriodKind
 from service.problems import Problem
 from tenancy.subscriptions import history, terms_of
-from usage.reader import LAST_MS
+from usage.reader import LAST_MS, Account
 
 routes = web.RouteTableDef()
 _FOR_BOTH = frozenset({"tenant", "meter", "source"})
@@ -25,7 +25,7 @@ _FOR_COUNTERS = frozenset({"period"})
 async def usage(request: web.Request) -> web.Response:
     """`?tenant&meter&source=ledger|counters`, of the ledger also `from&to&group_by`, of counters `period`.
 
-    Exact decimals as strings. Counters answer without ClickHouse too; events, duplicates and dead are null then.
+    Exact decimals as strings. Counters answer without ClickHouse too; what became of the events is null then.
     """
     _, tenant = await tenant_of(request, request.query.get("tenant"), "read")
     source = request.query.get("source", "ledger")
@@ -46,7 +46,7 @@ async def usage(request: web.Request) -> web.Response:
     except Unavailable:
         if source == "ledger":
             raise
-        account = {"events": None, "duplicates": None, "dead": None}
+        account = dict.fromkeys(Account._fields)
     return web.json_response({"tenant": tenant.name, "source": source, **account, "meters": counted})
 
 

@@ -77,6 +77,7 @@ async def test_the_ledger_tells_totals_groups_and_what_became_of_the_events(coun
         "source": "ledger",
         "events": 3,
         "duplicates": 3,
+        "voided": 0,
         "dead": 6,
         "meters": {
             "seconds": {"total": "60.3", "groups": {"": "60", "de": "0.3"}},
