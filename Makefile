@@ -2,6 +2,7 @@
 # `make demo` shows the product at work; `make test` proves it.
 
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -23,7 +24,7 @@ up: $(READY) ## a whole Tallygate on this machine, until Ctrl-C
 	$(BIN)/tallygate up --catalog catalog.yaml
 
 test: $(READY) ## all tests; those on Apache Kafka too where Maven can fetch it
-	$(BIN)/python -m tools.with_kafka $(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m tools.with_kafka $(WORKERS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -21,10 +21,10 @@ from tenancy import migrations
 from tenancy.catalogs import Catalogs
 from tenancy.database import Database
 from tenancy.epochs import Epoch, Epochs
-from tests.support import eventually, free_port
+from tests.support import eventually, free_port, own_kafka
 
 ROOT = Path(__file__).parent.parent
-APACHE = os.environ.get("TALLYGATE_TEST_KAFKA")
+APACHE = own_kafka()
 
 
 class Program:

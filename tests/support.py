@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -64,6 +65,18 @@ def _timed_out(what: str, timeout: float, answer: object, failure: BaseException
 def free_port() -> int:
     """A TCP port on 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from."""
     return free_ports(1)[0]
+
+
+def own_kafka() -> str | None:
+    """host:port of this test process's Apache Kafka, None where there is none.
+
+    Processes side by side have one each: they would create the same topics.
+    """
+    brokers = [broker for broker in os.environ.get("TALLYGATE_TEST_KAFKA", "").split(",") if broker]
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    if brokers and number >= len(brokers):
+        raise RuntimeError(f"TALLYGATE_TEST_KAFKA names {len(brokers)} brokers: run with `pytest -n {len(brokers)}`")
+    return brokers[number] if brokers else None
 
 
 class SetClock:

@@ -1,7 +1,8 @@
-"""Run a command with Apache Kafka beside it: `python -m tools.with_kafka COMMAND…`.
+"""Run a command with Apache Kafka beside it: `python -m tools.with_kafka BROKERS COMMAND…`.
 
-Sets TALLYGATE_TEST_KAFKA for the command. Where Maven can't be reached the command runs without, and a line says so.
-A broker that TALLYGATE_TEST_KAFKA names already is used as it is.
+Sets TALLYGATE_TEST_KAFKA for the command: host:port of each broker, with commas between. Test processes that run side
+by side take one each. Where Maven can't be reached the command runs without, and a line says so. What
+TALLYGATE_TEST_KAFKA names already is used as it is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from local import apache_kafka
@@ -32,26 +34,29 @@ async def _ready(port: int) -> bool:
 
 def main() -> int:
     """The command's exit code."""
-    command, environment = sys.argv[1:], dict(os.environ)
+    brokers, command, environment = int(sys.argv[1]), sys.argv[2:], dict(os.environ)
     if environment.get("TALLYGATE_TEST_KAFKA"):
         return subprocess.call(command)
-    with tempfile.TemporaryDirectory(prefix="tallygate-kafka-") as folder:
-        port = free_ports(1)[0]
-        try:
-            argv = apache_kafka.command(port, Path(folder))
-        except apache_kafka.MavenUnavailable as error:
-            print(f"SKIPPED: everything on Apache Kafka, because it can't be had here: {error}", flush=True)
-            return subprocess.call(command)
-        with (Path(folder) / "out").open("wb") as out, subprocess.Popen(argv, stdout=out, stderr=out) as broker:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tallygate-kafka-")))
+        ports = free_ports(brokers)
+        for port in ports:
             try:
-                if not asyncio.run(_ready(port)):
-                    print(f"Apache Kafka did not start within {_START_SECONDS} s", file=sys.stderr)
-                    return 1
-                print(f"Apache Kafka runs beside: 127.0.0.1:{port}", flush=True)
-                environment["TALLYGATE_TEST_KAFKA"] = f"127.0.0.1:{port}"
-                return subprocess.call(command, env=environment)
-            finally:
-                broker.kill()
+                argv = apache_kafka.command(port, folder / str(port))
+            except apache_kafka.MavenUnavailable as error:
+                print(f"SKIPPED: everything on Apache Kafka, because it can't be had here: {error}", flush=True)
+                return subprocess.call(command)
+            out = stack.enter_context((folder / f"{port}.out").open("wb"))
+            broker = subprocess.Popen(argv, stdout=out, stderr=out)
+            stack.callback(broker.wait)
+            stack.callback(broker.kill)
+        for port in ports:
+            if not asyncio.run(_ready(port)):
+                print(f"Apache Kafka did not start within {_START_SECONDS} s", file=sys.stderr)
+                return 1
+        environment["TALLYGATE_TEST_KAFKA"] = ",".join(f"127.0.0.1:{port}" for port in ports)
+        print(f"Apache Kafka runs beside: {environment['TALLYGATE_TEST_KAFKA']}", flush=True)
+        return subprocess.call(command, env=environment)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-APACHE = os.environ.get("TALLYGATE_TEST_KAFKA")
+from tests.support import own_kafka
+
+APACHE = own_kafka()
 
 
 @pytest.fixture(

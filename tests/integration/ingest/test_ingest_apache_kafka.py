@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +13,11 @@ from aiohttp import ClientError
 from tests.contract.ingest.sender import Sender, event
 from tests.integration.ingest.gateway import ApacheKafka, Broker, Gateway, run
 from tests.integration.ingest.test_ingest_broker_away import later, not_ready, ready
-from tests.support import eventually, free_port
+from tests.support import eventually, free_port, own_kafka
 
 pytestmark = [
     pytest.mark.kafka,
-    pytest.mark.skipif(
-        not os.environ.get("TALLYGATE_TEST_KAFKA"), reason="TALLYGATE_TEST_KAFKA names no Apache Kafka to be had"
-    ),
+    pytest.mark.skipif(not own_kafka(), reason="TALLYGATE_TEST_KAFKA names no Apache Kafka to be had"),
 ]
 
 
