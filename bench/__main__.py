@@ -69,7 +69,8 @@ async def _measure(plan: Plan, only: list[str], yardstick: Yardstick, results: l
         rate = _RATE
         each = f"{plan.warm_up + plan.seconds:.0f} s"
 
-        def add(name: str, values: list[float]) -> None:
+        async def add(name: str, values: list[float]) -> None:
+            await system.settle()
             around = yardstick.around()
             if values:
                 results.append(result(name, values, around))
@@ -78,18 +79,18 @@ async def _measure(plan: Plan, only: list[str], yardstick: Yardstick, results: l
         if {"bytes_kafka", "bytes_ledger"} & set(only):
             with console.status("bytes_kafka, bytes_ledger"):
                 log, ledger = await rows.sample_bytes(system, plan, tenants)
-            add("bytes_kafka", [] if log is None else [log])
-            add("bytes_ledger", [ledger])
+            await add("bytes_kafka", [] if log is None else [log])
+            await add("bytes_ledger", [ledger])
         if {"ingest_to_counters", "freshness_p99"} & set(only):
             before = system.cpu_seconds()
             with console.status(f"ingest_to_counters: {each}"):
                 outcome = await rows.ingest_to_counters(system, plan, tenants)
-            add("ingest_to_counters", outcome.applied_rates)
+            await add("ingest_to_counters", outcome.applied_rates)
             _explain(console, outcome, before, system.cpu_seconds())
             rate = results[-1].median / 2
         if "freshness_p99" in only:
             with console.status(f"freshness_p99: {each} at {rate:,.0f} events/s"):
-                add("freshness_p99", (await rows.freshness(system, plan, tenants, rate)).fresh_ms)
+                await add("freshness_p99", (await rows.freshness(system, plan, tenants, rate)).fresh_ms)
         for name, batches in (("gateway_single", False), ("gateway_batch", True)):
             if not {name, *(("writer",) if batches else ())} & set(only):
                 continue
@@ -98,13 +99,13 @@ async def _measure(plan: Plan, only: list[str], yardstick: Yardstick, results: l
             with console.status(f"{name}: {each}"):
                 await system.stop_worker()
                 outcome = await rows.gateway(system, plan, tenants, batches)
-            add(name, outcome.accepted_rates)
+            await add(name, outcome.accepted_rates)
             with console.status(f"the writer works off {outcome.accepted:,} events"):
                 worked_off = await rows.writer(system, 100 if batches else 1, applied, outcome.accepted)
             if batches:
-                add("writer", worked_off)
+                await add("writer", worked_off)
         if "bytes_dedupe" in only:
-            add("bytes_dedupe", [per_digest])
+            await add("bytes_dedupe", [per_digest])
         return system.broker
 
 

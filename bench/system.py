@@ -28,6 +28,9 @@ from local.supervisor import Supervisor, say
 CATALOG = Path(__file__).with_name("catalog.yaml")
 WORKER = "streams-0"
 _STUCK_SECONDS = 60.0
+_SETTLE_SECONDS, _LOOK_SECONDS = 30.0, 1.0
+_IDLE_SHARE = 0.15
+"""Of a core: what all processes use when they only wait."""
 
 
 class System:
@@ -99,6 +102,14 @@ class System:
                 samples.append((now, applied))
                 await asyncio.sleep(0.05)
         return samples
+
+    async def settle(self) -> None:
+        """Wait until its processes have nothing left to do (merges), at most _SETTLE_SECONDS."""
+        for _ in range(int(_SETTLE_SECONDS / _LOOK_SECONDS)):
+            before = sum(self.cpu_seconds().values())
+            await asyncio.sleep(_LOOK_SECONDS)
+            if sum(self.cpu_seconds().values()) - before < _IDLE_SHARE * _LOOK_SECONDS:
+                return
 
     def cpu_seconds(self) -> Mapping[str, float]:
         """CPU seconds that each process has used so far, and those of load generators that have ended as `load`."""
