@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from console.api import catalog, keys, system, tenants, usage, voids
 from console.clickhouse import ClickHouse
-from console.deps import CATALOGS, COUNTERS, DATABASE, EPOCHS, REDIS, SETTINGS, USAGE
+from console.deps import CATALOGS, COUNTERS, DATABASE, EPOCHS, REDIS, SETTINGS, USAGE, WINDOWS
 from console.settings import Settings
 from metering.clock import SystemClock
 from service.auth import KEY_RING
@@ -25,6 +25,7 @@ from tenancy.epochs import Epochs
 from tenancy.keys import KeyRing
 from tenancy.snapshots import Publisher
 from usage.reader import CounterReader, UsageReader
+from usage.windows import WindowReader
 
 _CLICKHOUSE = web.AppKey("clickhouse", ClickHouse)
 _PUBLISHER = web.AppKey("publisher", Publisher)
@@ -49,6 +50,7 @@ def build(settings: Settings) -> web.Application:
     app[KEY_RING] = KeyRing(database, SystemClock())
     app[REDIS] = redis
     app[USAGE] = UsageReader(clickhouse)
+    app[WINDOWS] = WindowReader(clickhouse)
     app[COUNTERS] = CounterReader(redis)
     app[_CLICKHOUSE] = clickhouse
     app[_PUBLISHER] = publisher

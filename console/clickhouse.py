@@ -59,6 +59,7 @@ class ClickHouse:
             password=url.password or "",
             database=url.path.strip("/") or "default",
             autogenerate_session_id=False,
+            form_encode_query_params=True,  # lists of hours may be longer than a URL
             connect_timeout=5,
             send_receive_timeout=10,
         )

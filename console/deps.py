@@ -19,6 +19,7 @@ from tenancy.epochs import Epochs
 from tenancy.keys import Principal
 from tenancy.tenants import Tenant
 from usage.reader import CounterReader, UsageReader
+from usage.windows import WindowReader
 
 SETTINGS = web.AppKey("settings", Settings)
 DATABASE = web.AppKey("database", Database)
@@ -26,6 +27,7 @@ CATALOGS = web.AppKey("catalogs", Catalogs)
 EPOCHS = web.AppKey("epochs", Epochs)
 REDIS: web.AppKey[Any] = web.AppKey("redis", Redis)
 USAGE = web.AppKey("usage", UsageReader)
+WINDOWS = web.AppKey("windows", WindowReader)
 COUNTERS = web.AppKey("counters", CounterReader)
 
 B = TypeVar("B")

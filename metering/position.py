@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_OFFSET_BITS, _INDEX_BITS = 36, 14
+OFFSET_BITS, _INDEX_BITS = 36, 14
 MAX_EPOCH = (1 << 14) - 1
 MAX_INDEX = (1 << _INDEX_BITS) - 1
 _TOP = (1 << 64) - 1
@@ -24,4 +24,4 @@ def version_of(epoch: int, offset: int, index: int) -> int:
 
     14 bits epoch, 36 bits offset, 14 bits index, inverted: 16,384 epochs of 68 billion records a partition.
     """
-    return _TOP - ((epoch << (_OFFSET_BITS + _INDEX_BITS)) | (offset << _INDEX_BITS) | index)
+    return _TOP - ((epoch << (OFFSET_BITS + _INDEX_BITS)) | (offset << _INDEX_BITS) | index)

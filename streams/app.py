@@ -1,4 +1,4 @@
-"""The worker process: one Faust app (worker, command line, later timers and derived streams) that hosts the writer."""
+"""The worker process: one Faust app (worker, command line, later derived streams) that hosts the writer and rollups."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from aiohttp import web
 from mode import Service
 
 from service.health import Health, add_ops_routes
+from streams.rollup_worker import RollupWorker
 from streams.settings import Settings
 from streams.worker import LedgerWriter
 from streams.writer import Probe, no_probe
@@ -41,6 +42,7 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
     The money path is no Faust agent (docs/adr/0003): the writer is a service around a plain consumer.
     """
     health = Health()
+    serving: set[tuple[int, int]] = set()
     app = faust.App(
         "tallygate-streams",
         broker=f"aiokafka://{settings.kafka}",
@@ -63,6 +65,11 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
     @app.service
     class Writer(LedgerWriter):
         def __init__(self, **kwargs: Any) -> None:
-            super().__init__(settings, health, probe, **kwargs)
+            super().__init__(settings, health, serving, probe, **kwargs)
+
+    @app.service
+    class Rollups(RollupWorker):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, health, serving, **kwargs)
 
     return app

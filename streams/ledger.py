@@ -20,7 +20,7 @@ _LATE_AT_ONCE = 5000
 TIMEOUT_SECONDS = 15
 
 
-async def connect(address: str) -> Any:
+async def connect(address: str, timeout_seconds: int = TIMEOUT_SECONDS) -> Any:
     """An async client for `http://host:port`. Raises Unavailable."""
     url = urlsplit(address)
     async with translated():
@@ -34,7 +34,7 @@ async def connect(address: str) -> Any:
             form_encode_query_params=True,
             compress=False,
             connect_timeout=5,
-            send_receive_timeout=TIMEOUT_SECONDS,
+            send_receive_timeout=timeout_seconds,
             connector_limit=64,
             connector_limit_per_host=64,
         )

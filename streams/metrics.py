@@ -1,4 +1,4 @@
-"""Metrics of the writer (docs/metrics.md)."""
+"""Metrics of the writer and of rollups (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from streams.dedupe import Judged
 
@@ -15,6 +15,8 @@ VOIDS = Counter("tallygate_writer_voids", "Events that a void took back after th
 FRAMES = Counter("tallygate_writer_frames", "Records accounted for")
 FRESHNESS = Gauge("tallygate_writer_freshness_seconds", "From received to applied, of the oldest event just applied")
 LAG = Gauge("tallygate_writer_lag_records", "Records not yet applied", ["partition"])
+ROLLUP_WINDOWS = Counter("tallygate_rollup_windows", "Hour windows computed from the ledger")
+ROLLUP_SECONDS = Histogram("tallygate_rollup_seconds", "One look at all partitions for windows to compute")
 
 
 def observe_lag(partition: str, lag: int | None) -> None:

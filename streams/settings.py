@@ -25,6 +25,10 @@ class Settings(Struct, frozen=True):
     batch_records: Annotated[int, Meta(ge=1, le=10_000, description="records of a partition in one batch")] = 300
     batch_bytes: Annotated[int, Meta(ge=100_000, description="bytes of values in one batch")] = 4_000_000
     session_ms: Annotated[int, Meta(ge=1000, description="a silent worker loses its partitions after this")] = 10_000
+    rollup_seconds: Annotated[float, Meta(gt=0, description="how often sealed and late hours are looked for")] = 10.0
+    rollup_settle_seconds: Annotated[
+        float, Meta(ge=0, description="how long an hour is left alone after a late record before it is computed again")
+    ] = 30.0
     check_seconds: Annotated[float, Meta(gt=0, description="how often an idle partition looks at its state")] = 1.0
 
     @property

@@ -41,11 +41,22 @@ _EPOCHS_READ = 2  # the current one, and the one before for what stale gateways 
 
 
 class LedgerWriter(Service):  # type: ignore[misc]
-    """Starts and stops partition writers as the group assigns partitions to this process."""
+    """Starts and stops partition writers as the group assigns partitions to this process.
 
-    def __init__(self, settings: Settings, health: Health, probe: Probe = no_probe, **kwargs: Any) -> None:
+    It keeps `serving` up to date: the (epoch, partition) whose writers have recovered and write.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        health: Health,
+        serving: set[tuple[int, int]],
+        probe: Probe = no_probe,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._settings = settings
+        self._serving = serving
         self._probe = probe
         self._writers: dict[TopicPartition, tuple[PartitionWriter, asyncio.Task[None]]] = {}
         self._partitions: dict[str, tuple[int, int]] = {}
@@ -101,6 +112,10 @@ class LedgerWriter(Service):  # type: ignore[misc]
             for _, task in self._writers.values():
                 if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                     raise error  # a mistake in the program: crash, and let the supervisor start anew
+            self._serving.clear()
+            self._serving.update(
+                (writer.epoch, writer.partition) for writer, _ in self._writers.values() if not writer.vitals.failure()
+            )
             try:
                 await self._refresh_control()
                 await self._follow_epochs()
@@ -169,6 +184,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
         for tp in released:
             metrics.observe_lag(f"{tp.topic}/{tp.partition}", None)
         for writer, _ in leaving:
+            self._serving.discard((writer.epoch, writer.partition))
             writer.stop()
         await asyncio.gather(*(task for _, task in leaving), return_exceptions=True)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import aiohttp
-from clickhouse_connect.driver.exceptions import ClickHouseError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -17,14 +15,29 @@ from metering.errors import Unavailable
 from metering.partition import partition_of
 from metering.period import BillingTerm, PeriodKind, period_of
 from usage.aggregates import Aggregates, of_nothing
+from usage.ask import ask, query
 
-_QUERIES = resources.files("usage").joinpath("queries")
-_TOTALS = _QUERIES.joinpath("totals.sql").read_text()
-_ACCOUNT = _QUERIES.joinpath("account.sql").read_text()
-_NAMED = _QUERIES.joinpath("named.sql").read_text()
-_HEADS = _QUERIES.joinpath("heads.sql").read_text()
+_TOTALS = query("totals")
+_ACCOUNT = query("account")
+_NAMED = query("named")
+_HEADS = query("heads")
 LAST_MS = 4_291_747_199_000
 """2105-12-31, where the ledger's times end."""
+
+
+class Selection(NamedTuple):
+    """Which events: of one of these subjects (all if there are none), with one of the values in each dimension."""
+
+    subjects: Sequence[str] = ()
+    filters: Mapping[str, Sequence[str]] = {}
+
+    def parameters(self) -> dict[str, Any]:
+        """As the queries take it."""
+        filters = [(dimension, list(values)) for dimension, values in self.filters.items()]
+        return {"subjects": list(self.subjects), "filters": filters}
+
+
+EVERYTHING = Selection()
 
 
 class Account(NamedTuple):
@@ -76,31 +89,30 @@ class UsageReader:
         return [NamedEvent(source, time, type, bool(standing)) for source, time, type, standing in rows]
 
     async def totals(
-        self, tenant: str, name: str, meter: Meter, start: int, end: int, group_by: str | None = None
+        self,
+        tenant: str,
+        name: str,
+        meter: Meter,
+        start: int,
+        end: int,
+        group_by: str | None = None,
+        selection: Selection = EVERYTHING,
     ) -> dict[str, Any]:
         """`{"total": …, "groups": {value: …}}` of a meter over [start, end) in ms UTC, as exact decimal strings.
 
         Of a meter without events, min, max, avg and latest are None.
         """
-        rows = await self._aggregates(tenant, name, start, end, "")
+        asked = {"tenant": tenant, "meter": name, "start": start, "end": min(end, LAST_MS), **selection.parameters()}
+        rows = [Aggregates(*row) for row in await self._rows(_TOTALS, group_by="", **asked)]
         total = rows[0].result(meter.aggregation, meter.scale) if rows else of_nothing(meter.aggregation)
         result: dict[str, Any] = {"total": total}
         if group_by is not None:
-            groups = await self._aggregates(tenant, name, start, end, group_by)
+            groups = [Aggregates(*row) for row in await self._rows(_TOTALS, group_by=group_by, **asked)]
             result["groups"] = {row.value: row.result(meter.aggregation, meter.scale) for row in groups}
         return result
 
-    async def _aggregates(self, tenant: str, meter: str, start: int, end: int, group_by: str) -> list[Aggregates]:
-        rows = await self._rows(
-            _TOTALS, tenant=tenant, meter=meter, start=start, end=min(end, LAST_MS), group_by=group_by
-        )
-        return [Aggregates(*row) for row in rows]
-
     async def _rows(self, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        try:
-            return list((await self._client.query(query, parameters=parameters)).result_rows)
-        except (ClickHouseError, aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unavailable(f"ClickHouse: {error}") from error
+        return await ask(self._client, query, **parameters)
 
 
 class CounterReader:

@@ -13,5 +13,7 @@ WHERE tenant = {tenant:String}
   AND voided = 0
   AND version NOT IN (SELECT target FROM usage_voids WHERE tenant = {tenant:String})
   AND mapContains(quantities, {meter:String})
+  AND (empty({subjects:Array(String)}) OR has({subjects:Array(String)}, subject))
+  AND arrayAll(wanted -> has(wanted.2, dimensions[wanted.1]), {filters:Array(Tuple(String, Array(String)))})
 GROUP BY value
 ORDER BY value
