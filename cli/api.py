@@ -12,7 +12,7 @@ import msgspec
 
 from cli.errors import UNREACHABLE, WRONG_USE, CommandError
 from cli.system import System
-from cli.transport import HttpTransport, NoAnswerError, Reply, Transport
+from ingest.client.transport import HttpTransport, NoAnswerError, Reply, Transport, retry_after
 
 BUSY = frozenset({429, 502, 503, 504})
 _ATTEMPTS = 4
@@ -83,12 +83,6 @@ class Api:
                 raise problem_error(reply, url)
             await asyncio.sleep(min(retry_after(reply) or 0.2 * 2**attempt, _LONGEST_WAIT))
         raise AssertionError("unreachable")
-
-
-def retry_after(reply: Reply) -> float | None:
-    """Seconds of the Retry-After field, if it names seconds."""
-    text = reply.headers.get("Retry-After", "")
-    return float(text) if text.isdigit() else None
 
 
 _NEXT_STEPS = {

@@ -7,11 +7,10 @@ import time
 from typing import Any
 
 from cli.api import Api
-from cli.demo_emitter import Emitter, Tally
+from cli.demo_emitter import HotelService, Tally
 from cli.demo_verdict import EventsRow, MeterRow, events_row, meter_rows
 from cli.errors import NO, UNREACHABLE, CommandError
 from cli.send import wait_applied
-from cli.sender import Sender
 from cli.system import System
 from local.demo_account import plain
 from local.demo_workload import BLOCKED_FEATURE, BLOCKED_TENANT, HOTELS, SOURCES, Day
@@ -68,9 +67,9 @@ class DemoRun:
         try:
             lasts = min(LASTS_SECONDS, self.day.messages / MESSAGES_A_SECOND)
             async with asyncio.TaskGroup() as emitters:
-                for (tenant, service), messages in self.day.emitters.items():
-                    emitter = await self._emitter(tenant, service)
-                    emitters.create_task(emitter.run(messages, lasts))
+                for (tenant, name), messages in self.day.emitters.items():
+                    service = await self._service(tenant, name)
+                    emitters.create_task(service.run(messages, lasts))
             positions: dict[int, int] = {}
             for tally in self.tallies.values():
                 for partition, offset in tally.positions.items():
@@ -130,16 +129,16 @@ class DemoRun:
             "gate": self.gate,
         }
 
-    async def _emitter(self, tenant: str, service: str) -> Emitter:
-        api = self._hotels[tenant]
-        sender = Sender(api.transport, await api.ingest_url(), api.headers())
-        asks = tenant == BLOCKED_TENANT and service == SOURCES["call.completed"]
+    async def _service(self, tenant: str, name: str) -> HotelService:
+        api, tally = self._hotels[tenant], self.tallies[tenant]
+        asks = tenant == BLOCKED_TENANT and name == SOURCES["call.completed"]
 
         async def ask(seconds: str) -> dict[str, Any]:
             answer = self.gate[tenant] = await self._ask(tenant, seconds)
             return answer
 
-        return Emitter(tenant, sender, self.tallies[tenant], self.day.account, ask if asks else None)
+        url, key = await api.ingest_url(), api.system.key
+        return HotelService(tenant, url, key, api.transport, tally, self.day.account, ask if asks else None)
 
     async def _look(self) -> None:
         """Counters and the gate's answers, as they change. What cannot be seen now is looked at again later."""

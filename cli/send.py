@@ -14,13 +14,13 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from cli import output
-from cli.api import Api, open_api
-from cli.errors import NO, CommandError
+from cli.api import Api, open_api, problem_error
+from cli.errors import NO, UNREACHABLE, CommandError
 from cli.events_file import Batch, EventsFile
 from cli.options import DataDir, Json, examples
 from cli.send_journal import ERRORS_KEPT, Journal
-from cli.sender import Sender
 from cli.system import DEFAULT_DATA_DIR, find_system
+from ingest.client.sender import NotAllowed, Receipt, Sender, Silence
 
 BATCH_EVENTS = 1_000
 BATCH_BYTES = 1 << 20
@@ -99,7 +99,7 @@ async def send_batches(file: EventsFile, sender: Sender, journal: Journal, show:
     async def one(batch: Batch) -> None:
         nonlocal saved
         try:
-            receipt = await sender.send(batch.events)
+            receipt = await _answered(sender, batch.events)
         finally:
             slots.release()
         journal.add(batch.first, len(batch.events), receipt)
@@ -119,6 +119,19 @@ async def send_batches(file: EventsFile, sender: Sender, journal: Journal, show:
                     tasks.create_task(one(Batch(first, unsent, batch.read)))
     except* CommandError as failed:
         raise failed.exceptions[0] from None
+
+
+async def _answered(sender: Sender, events: list[bytes]) -> Receipt:
+    try:
+        return await sender.send(events)
+    except NotAllowed as error:
+        raise problem_error(error.reply, error.url) from None
+    except Silence as error:
+        raise CommandError(
+            UNREACHABLE,
+            str(error),
+            "Nothing is lost: run the same command again when the gateway is back, it goes on from here.",
+        ) from None
 
 
 async def wait_applied(api: Api, positions: Mapping[int, int], seconds: float) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from cli.sender import Receipt
+from ingest.client.sender import Receipt
 
 ERRORS_KEPT = 1000
 

@@ -18,7 +18,7 @@ from cli.api import Api, open_api
 from cli.errors import NO, UNREACHABLE, CommandError
 from cli.options import DataDir, Json, examples
 from cli.system import DEFAULT_DATA_DIR, find_system, read_state
-from cli.transport import NoAnswerError, Transport
+from ingest.client.transport import NoAnswerError, Transport
 
 EXAMPLES = examples(
     "tallygate status",

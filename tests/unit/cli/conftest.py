@@ -14,7 +14,7 @@ from cli import api, check, key, send, status, tenant, usage
 from cli import catalog as catalog_verb
 from cli.api import Api
 from cli.system import System
-from cli.transport import NoAnswerError, Reply
+from ingest.client.transport import NoAnswerError, Reply
 
 
 class Asked(NamedTuple):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from cli.transport import Reply
+from ingest.client.transport import Reply
 from metering.aggregation import AGGREGATIONS, Sample, State, merge
 from metering.catalog import parse_catalog
 from metering.clock import iso

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from cli.errors import CommandError
 from cli.events_file import EventsFile
 from cli.main import run
 from cli.send_journal import Journal
-from cli.sender import Receipt
-from cli.transport import Reply
+from ingest.client.sender import Receipt, Sender
+from ingest.client.transport import Reply
 from tests.support import eventually
 
 from .conftest import Asked, FakeSystem
@@ -142,6 +143,17 @@ def test_another_epoch_begins_at_the_beginning(system: FakeSystem, file: Path, t
     assert run(command) == 0
 
     assert len(_sent(system)) == 10
+
+
+def test_long_silence_makes_it_3_and_says_that_nothing_is_lost(
+    system: FakeSystem, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(send_verb, "Sender", partial(Sender, patience_seconds=0.0))
+    system.on("GET", "/v1/applied", {"epoch": 1, "partitions": {}})
+    system.silent("POST", "/v1/events")
+
+    assert run(["send", str(file), "--data-dir", str(tmp_path)]) == 3
+    assert "run the same command again" in " ".join(capsys.readouterr().err.split())
 
 
 class Gate:

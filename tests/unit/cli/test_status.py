@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cli.main import run
-from cli.transport import Reply
+from ingest.client.transport import Reply
 
 from .conftest import FakeSystem
 

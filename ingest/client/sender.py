@@ -6,16 +6,18 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from cli.api import BUSY, problem_error, retry_after
-from cli.errors import UNREACHABLE, CommandError
-from cli.transport import NoAnswerError, Reply, Transport
+from ingest.client.transport import NoAnswerError, Reply, Transport, retry_after
+from metering.errors import Refused, Unavailable
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
+_LONGEST_RETRY_AFTER = 3600.0
 _BAD_BATCH = frozenset({400, 413, 422})
+_SLOW_DOWN = frozenset({408, 429})
+"""The gateway is there, and a later request may do better; all 5xx too, but those do not prove that it is there."""
 
 
 class Receipt(msgspec.Struct):
@@ -25,9 +27,24 @@ class Receipt(msgspec.Struct):
     rejected: int
     errors: list[dict[str, Any]] = []
     positions: list[tuple[int, int]] = []
+    epoch: int = 0
 
 
 _decode_receipt = msgspec.json.Decoder(Receipt).decode
+
+
+class NotAllowed(Refused):
+    """The gateway takes no events from this sender, whatever they are: unknown key, missing scope, wrong address."""
+
+    def __init__(self, reply: Reply, url: str) -> None:
+        problem = _problem(reply)
+        super().__init__(problem.code, f"{url} answered {reply.status}: {problem.detail}")
+        self.reply = reply
+        self.url = url
+
+
+class Silence(Unavailable):
+    """For longer than the sender's patience nothing but silence and 5xx came back."""
 
 
 class Sender:
@@ -39,22 +56,24 @@ class Sender:
         ingest_url: str,
         headers: Mapping[str, str],
         patience_seconds: float = 60.0,
+        on_wait: Callable[[str], object] = lambda trouble: None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Gives up with CommandError when for `patience_seconds` nothing but silence and 5xx came back."""
+        """`on_wait` is told before each pause what the trouble is."""
         self.retries = 0
         self._transport = transport
-        self._url = ingest_url + "/v1/events"
+        self._url = ingest_url.rstrip("/") + "/v1/events"
         self._headers = {**headers, "Content-Type": "application/x-ndjson", "Prefer": "handling=lenient"}
         self._patience = patience_seconds
+        self._on_wait = on_wait
         self._sleep = sleep
         self._monotonic = monotonic
         self._random = random.Random()  # noqa: S311 (spreads retries)
         self._last_answer = monotonic()
 
     async def send(self, events: Sequence[bytes]) -> Receipt:
-        """Send JSON texts without line ends. Raises CommandError if the key may not, or nobody answers for long."""
+        """Send JSON texts without line ends, none of them blank. Raises NotAllowed, and Silence if patience ends."""
         body = b"\n".join(events)
         attempt = 0
         while True:
@@ -64,24 +83,21 @@ class Sender:
             except NoAnswerError as error:
                 trouble = f"{self._url} does not answer: {error}"
             else:
-                if reply.status == 202:
+                if reply.status == 202 and (receipt := _receipt(reply, len(events))) is not None:
                     self._last_answer = self._monotonic()
-                    return _decode_receipt(reply.body)
+                    return receipt
                 if reply.status in _BAD_BATCH:
                     self._last_answer = self._monotonic()
                     return await self._refused(events, reply)
-                if reply.status not in BUSY and reply.status < 500:
-                    raise problem_error(reply, self._url)
-                if reply.status == 429:
+                if reply.status not in _SLOW_DOWN and reply.status != 202 and reply.status < 500:
+                    raise NotAllowed(reply, self._url)
+                if reply.status in _SLOW_DOWN:
                     self._last_answer = self._monotonic()
                 wait = retry_after(reply)
-                trouble = str(problem_error(reply, self._url))
+                trouble = f"{self._url} answered {reply.status}: {_problem(reply).detail}"
             if self._monotonic() - self._last_answer > self._patience:
-                raise CommandError(
-                    UNREACHABLE,
-                    f"{trouble}. Gave up after {self._patience:g} s.",
-                    "Nothing is lost: run the same command again when the gateway is back, it goes on from here.",
-                )
+                raise Silence(f"{trouble}. Gave up after {self._patience:g} s.")
+            self._on_wait(trouble)
             await self._sleep(self._pause(attempt, wait))
             attempt += 1
             self.retries += 1
@@ -89,7 +105,7 @@ class Sender:
     def _pause(self, attempt: int, wait: float | None) -> float:
         """Retry-After and a little, so that not all come back at once; else exponential with full jitter."""
         if wait is not None:
-            return wait + self._random.uniform(0, 0.5)
+            return min(wait, _LONGEST_RETRY_AFTER) + self._random.uniform(0, 0.5)
         longest: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(attempt, 10))
         return self._random.uniform(0.5, 1) * longest
 
@@ -104,20 +120,36 @@ class Sender:
                 left.rejected + right.rejected,
                 left.errors + shifted,
                 left.positions + right.positions,
+                max(left.epoch, right.epoch),
             )
-        return Receipt(0, 1, [_only_error(reply)])
+        problem = _problem(reply)
+        return Receipt(0, 1, [{"index": 0, "id": problem.id, "code": problem.code, "detail": problem.detail}])
 
 
-def _only_error(reply: Reply) -> dict[str, Any]:
+def _receipt(reply: Reply, sent: int) -> Receipt | None:
+    """The receipt for `sent` events; None for a 202 of somebody else who stands between us and the gateway."""
+    try:
+        receipt = _decode_receipt(reply.body)
+        refused = {error["index"] for error in receipt.errors}
+    except (ValueError, LookupError, RecursionError):
+        return None
+    whole = receipt.accepted + receipt.rejected == sent and len(refused) == receipt.rejected
+    return receipt if whole and refused <= set(range(sent)) else None
+
+
+class _Problem(NamedTuple):
+    code: str
+    detail: str
+    id: str | None
+
+
+def _problem(reply: Reply) -> _Problem:
+    """A problem document; the first event's error goes before what is said of the whole."""
     try:
         problem = msgspec.json.decode(reply.body)
-        listed = problem.get("errors") or [{}]
-        code = listed[0].get("code") or str(problem.get("type", "")).rsplit("/", 1)[-1]
-        return {
-            "index": 0,
-            "id": listed[0].get("id"),
-            "code": code,
-            "detail": listed[0].get("detail") or problem.get("detail", ""),
-        }
-    except (msgspec.DecodeError, AttributeError, LookupError):
-        return {"index": 0, "id": None, "code": str(reply.status), "detail": reply.body[:200].decode(errors="replace")}
+        first = (problem.get("errors") or [{}])[0]
+        code = first.get("code") or problem.get("type", "").rsplit("/", 1)[-1] or str(reply.status)
+        detail = first.get("detail") or problem.get("detail") or problem.get("title") or ""
+        return _Problem(code, detail, first.get("id"))
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        return _Problem(str(reply.status), reply.body[:200].decode(errors="replace"), None)

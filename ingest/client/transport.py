@@ -1,8 +1,9 @@
-"""HTTP as the commands need it: one request, one whole reply."""
+"""HTTP as clients of Tallygate need it: one request, one whole reply."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol
 
 import aiohttp
@@ -48,3 +49,15 @@ class HttpTransport:
     async def close(self) -> None:
         """Close kept connections."""
         await self._session.close()
+
+
+def retry_after(reply: Reply) -> float | None:
+    """Seconds of the Retry-After field (RFC 9110: seconds, or a date, read by the reply's own Date); None without."""
+    text = reply.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        until, now = parsedate_to_datetime(text), parsedate_to_datetime(reply.headers.get("Date", ""))
+        return max(0.0, (until - now).total_seconds())
+    except (ValueError, TypeError):
+        return None
