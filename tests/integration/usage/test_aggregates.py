@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
-import sys
-from collections.abc import Iterator
 from decimal import Decimal
 from functools import reduce
 from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +15,7 @@ from metering.catalog import Meter
 from metering.clock import HOUR_MS, from_ms, parse_iso
 from metering.position import Position, version_of
 from metering.quantity import ONE, render
-from streams.ledger import connect, migrate
-from tests.support import free_port
+from tests.integration.usage.conftest import Engine
 from usage.reader import UsageReader
 
 NOON = parse_iso("2026-10-31T23:00:00Z")
@@ -58,42 +51,6 @@ ROWS = st.builds(
     st.sampled_from([None, "", "7", "8"]),
     st.booleans() | st.just(False),
 )
-
-
-class Engine:
-    """The embedded ClickHouse with the ledger's tables, driven from tests that are not async themselves."""
-
-    def __init__(self, runner: asyncio.Runner, client: Any) -> None:
-        self.runner = runner
-        self.client = client
-        self.reader = UsageReader(client)
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    folder, port = tmp_path_factory.mktemp("clickhouse"), free_port()
-    command = [sys.executable, "-m", "local.clickhouse", "--port", str(port), "--path", str(folder)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL)
-
-    async def begin() -> Any:
-        async with asyncio.timeout(60):
-            while True:
-                try:
-                    client = await connect(f"http://127.0.0.1:{port}")
-                    break
-                except Exception:
-                    await asyncio.sleep(0.1)
-        await migrate(client)
-        return client
-
-    with asyncio.Runner() as runner:
-        try:
-            client = runner.run(begin())
-            yield Engine(runner, client)
-            runner.run(client.close())
-        finally:
-            process.terminate()
-            process.wait()
 
 
 async def store(engine: Engine, tenant: str, rows: list[Row]) -> None:
@@ -141,7 +98,10 @@ def test_memory_and_sql_agree(engine: Engine, rows: list[Row], scale: int) -> No
 
     async def ask() -> dict[str, dict[str, Any]]:
         await store(engine, tenant, rows)
-        return {name: await engine.reader.totals(tenant, "m", _meter(name, scale), NOON, END, "room") for name in NAMES}
+        return {
+            name: await UsageReader(engine.client).totals(tenant, "m", _meter(name, scale), NOON, END, "room")
+            for name in NAMES
+        }
 
     answers = engine.runner.run(ask())
     kept = counted(rows)

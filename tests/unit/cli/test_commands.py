@@ -141,6 +141,35 @@ def test_usage_asks_for_what_was_named_and_shows_groups(system: FakeSystem, caps
     assert "12,345.678" in out and "345.678" in out and "1 duplicates" in out
 
 
+def test_usage_by_window_asks_for_page_after_page_and_shows_what_is_open(
+    system: FakeSystem, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"meter": "voice_seconds", "from": "2026-10-25T00:00:00.000+02:00", "to": "…", "clock": None}
+    head = {"tenant": "adler", "window": "day", "tz": "Europe/Berlin"}
+    first, second = row | {"total": "12345.5", "sealed": True}, row | {"total": None, "sealed": False}
+    for page in ({"rows": [first], "next": "more"}, {"rows": [second], "next": None}) * 2:
+        system.on("GET", "/v1/usage", head | page)
+    command = ["usage", "adler", "--window", "day", "--tz", "Europe/Berlin", "--from", "2026-10-25T00:00:00Z"]
+    command += ["--filter", "language=de", "--filter", "language=a=b", "--subject", "room 7", "--data-dir", "."]
+
+    assert run(command) == 0
+
+    base = (
+        "http://console/v1/usage?tenant=adler&limit=1000{}&from=2026-10-25T00%3A00%3A00Z&source=ledger"
+        "&subject=room+7&window=day&tz=Europe%2FBerlin&filter%5Blanguage%5D=de&filter%5Blanguage%5D=a%3Db"
+    )
+    assert [asked.url for asked in system.asked] == [base.format(""), base.format("&cursor=more")]
+    out = capsys.readouterr().out
+    assert "12,345.5" in out and out.count("open") == 1
+    assert run([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == head | {"rows": [first, second]}
+
+
+def test_a_filter_without_a_value_is_wrong_use(system: FakeSystem) -> None:
+    assert run(["usage", "adler", "--filter", "language", "--data-dir", "."]) == 2
+    assert not system.asked
+
+
 def test_keys_are_made_with_their_scopes_and_revoked_by_id(
     system: FakeSystem, capsys: pytest.CaptureFixture[str]
 ) -> None:
