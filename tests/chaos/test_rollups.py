@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.chaos.conftest import Stage
+from tests.chaos.workload import STANDING
 from tests.support import eventually
 
 OFTEN = {"TALLYGATE_STREAMS_ROLLUP_SECONDS": "0.1", "TALLYGATE_STREAMS_ROLLUP_SETTLE_SECONDS": "0"}
@@ -13,7 +14,7 @@ SEALED = "toStartOfHour(time) <= now() - INTERVAL 3 HOUR"
 LEDGER = f"""
 SELECT tenant, toStartOfHour(time) AS hour, dimensions['language'], toString(sum(quantities['seconds'])),
        toInt64(count()), toString(max(quantities['longest'])), arraySort(groupUniqArray(uniques['languages']))
-FROM usage_events FINAL WHERE {SEALED} GROUP BY ALL ORDER BY ALL
+FROM usage_events FINAL WHERE {SEALED} AND {STANDING} GROUP BY ALL ORDER BY ALL
 """
 ROLLUPS = """
 SELECT tenant, hour, dimensions['language'], toString(sumIf(total, meter = 'seconds')),
