@@ -1,4 +1,5 @@
-"""The worker process: one Faust app (worker, command line, later derived streams) that hosts the writer and rollups."""
+"""The worker process: one Faust app (worker, command line, later derived streams) that hosts the writer, rollups and
+operations."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from aiohttp import web
 from mode import Service
 
 from service.health import Health, add_ops_routes
+from streams.operation_worker import OperationWorker
 from streams.rollup_worker import RollupWorker
 from streams.settings import Settings
 from streams.worker import LedgerWriter
-from streams.writer import Probe, no_probe
+from streams.writer import PartitionWriter, Probe, no_probe
 
 
 class OpsServer(Service):  # type: ignore[misc]
@@ -43,6 +45,7 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
     """
     health = Health()
     serving: set[tuple[int, int]] = set()
+    writers: dict[tuple[int, int], PartitionWriter] = {}
     app = faust.App(
         "tallygate-streams",
         broker=f"aiokafka://{settings.kafka}",
@@ -65,11 +68,16 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
     @app.service
     class Writer(LedgerWriter):
         def __init__(self, **kwargs: Any) -> None:
-            super().__init__(settings, health, serving, probe, **kwargs)
+            super().__init__(settings, health, serving, writers, probe, **kwargs)
 
     @app.service
     class Rollups(RollupWorker):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(settings, health, serving, **kwargs)
+
+    @app.service
+    class Operations(OperationWorker):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, writers, **kwargs)
 
     return app

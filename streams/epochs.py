@@ -6,6 +6,7 @@ one is produced again to the new topic, where its identity keeps it from countin
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from typing import Any
 
 import structlog
@@ -68,8 +69,7 @@ class EpochTurn:
         Its frame here has no events: they are accounted where they went.
         """
         newest = await self._epochs.current()
-        check = checksum(record.key, record.value, record.timestamp)
-        frame = Frame(record.offset, "", max(clock, record.timestamp), record.timestamp, check)
+        frame = left_behind(record, clock)
         if newest is None or newest.epoch == self._epoch or _is_closing(record):
             return frame
         tenant = (record.key or b"").decode("utf-8", "replace")
@@ -86,11 +86,33 @@ class EpochTurn:
         return frame
 
 
+def left_behind(record: Record, clock: int) -> Frame:
+    """The frame of a record behind the closing one: without events."""
+    check = checksum(record.key, record.value, record.timestamp)
+    return Frame(record.offset, "", max(clock, record.timestamp), record.timestamp, check)
+
+
 def _is_closing(record: Record) -> bool:
     try:
         return read_headers(record.headers).closing
     except ValueError:
         return False
+
+
+def kept_by(held: Set[tuple[int, int]], epochs: Sequence[Epoch]) -> list[tuple[Epoch, int]]:
+    """The (epoch, partition) that a process looks after which holds these, oldest first.
+
+    The owner of a partition of the newest epoch also looks after those of earlier ones.
+    """
+    if not epochs:
+        return []
+    newest = epochs[-1]
+    return [
+        (epoch, partition)
+        for epoch in epochs
+        for partition in range(epoch.partitions)
+        if (newest.epoch, partition % newest.partitions) in held
+    ]
 
 
 async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None, new: bool = False) -> Epoch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -48,6 +48,19 @@ class CounterAnswer(NamedTuple):
     applied: Applied | None
     texts: list[list[bytes | None]]
     members: list[Sequence[int]]
+
+
+class Snapshot(NamedTuple):
+    """A partition's state at one moment: counters by (tenant, field) as texts, when they end (instants of the clock),
+    how many values stand behind those of distinct values, and how many digests in each bucket."""
+
+    applied: Applied | None
+    config: str | None
+    counters: dict[tuple[str, str], str]
+    ends: dict[tuple[str, str], int]
+    values: dict[tuple[str, str], int]
+    digests: dict[int, int]
+    voids: VoidIndex
 
 
 class PartitionState:
@@ -119,6 +132,44 @@ class PartitionState:
         )
         index = {mark: _hours(text.decode()) for mark, text in zip(marks, texts, strict=True)}
         return _applied(applied), index
+
+    async def forget(self) -> None:
+        """Remove `applied`: nobody trusts the state any more, and its writer rebuilds it from the ledger."""
+        await self._wire.transaction([_command("DEL", self._applied)])
+
+    async def snapshot(self, unique: Container[str]) -> Snapshot:
+        """The whole state but its members, as it stands at one moment; `unique`: meters that count distinct values."""
+        names, *_ = await self._wire.transaction([_command("ZRANGE", self._expiries, 0, -1, "WITHSCORES")])
+        fields = [(*name[2:].decode().split(":", 1), int(ends)) for name, ends in names if name.startswith(b"c:")]
+        tenants = sorted({tenant for tenant, _, _ in fields})
+        sets = [(tenant, field) for tenant, field, _ in fields if field.split(":", 1)[0] in unique]
+        buckets = [int(name[2:]) for name, _ in names if name.startswith(b"d:")]
+        applied, config, voids, *answers = await self._wire.transaction(
+            [
+                self._ask_applied,
+                _command("GET", self._config),
+                _command("HGETALL", self._voids),
+                *(_command("HGETALL", keys.counters(*self._at, tenant)) for tenant in tenants),
+                *(_command("SCARD", keys.uniques(*self._at, tenant, field)) for tenant, field in sets),
+                *(_command("SCARD", keys.digests(*self._at, bucket)) for bucket in buckets),
+            ]
+        )
+        ends = {(tenant, field): at for tenant, field, at in fields}
+        texts = {
+            (tenant, field.decode()): text.decode()
+            for tenant, hash in zip(tenants, answers, strict=False)
+            for field, text in hash.items()
+        }
+        sizes = answers[len(tenants) :]
+        return Snapshot(
+            _applied(applied),
+            None if config is None else config.decode(),
+            texts,
+            ends,
+            dict(zip(sets, sizes, strict=False)),
+            dict(zip(buckets, sizes[len(sets) :], strict=True)),
+            {mark: _hours(text.decode()) for mark, text in voids.items()},
+        )
 
     async def apply(self, expected: int, new: Applied, operations: Sequence[Operation]) -> bool:
         """Step 4: all of it if `applied` stands at offset `expected`, else nothing (False)."""

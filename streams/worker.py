@@ -43,7 +43,7 @@ _EPOCHS_READ = 2  # the current one, and the one before for what stale gateways 
 class LedgerWriter(Service):  # type: ignore[misc]
     """Starts and stops partition writers as the group assigns partitions to this process.
 
-    It keeps `serving` up to date: the (epoch, partition) whose writers have recovered and write.
+    It keeps `writers` up to date, by (epoch, partition), and `serving`: those that have recovered and write.
     """
 
     def __init__(
@@ -51,12 +51,14 @@ class LedgerWriter(Service):  # type: ignore[misc]
         settings: Settings,
         health: Health,
         serving: set[tuple[int, int]],
+        writers: dict[tuple[int, int], PartitionWriter],
         probe: Probe = no_probe,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._settings = settings
         self._serving = serving
+        self._held = writers
         self._probe = probe
         self._writers: dict[TopicPartition, tuple[PartitionWriter, asyncio.Task[None]]] = {}
         self._partitions: dict[str, tuple[int, int]] = {}
@@ -171,6 +173,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
                 self._settings,
                 self._probe,
             )
+            self._held[epoch, tp.partition] = writer
             self._writers[tp] = (writer, asyncio.create_task(writer.run(), name=f"writer-{tp.topic}-{tp.partition}"))
         _log.info("assigned", partitions=sorted((tp.topic, tp.partition) for tp in assigned))
 
@@ -185,6 +188,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
             metrics.observe_lag(f"{tp.topic}/{tp.partition}", None)
         for writer, _ in leaving:
             self._serving.discard((writer.epoch, writer.partition))
+            self._held.pop((writer.epoch, writer.partition), None)
             writer.stop()
         await asyncio.gather(*(task for _, task in leaving), return_exceptions=True)
 

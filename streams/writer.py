@@ -14,18 +14,18 @@ import structlog
 
 from metering.errors import Halt, Unavailable
 from metering.partition import partition_of
-from metering.period import Period
+from metering.period import PERIOD_KINDS, Period, PeriodKind
 from streams import metrics
 from streams.control import ControlPlane
 from streams.counters import CounterCache
-from streams.dedupe import Judged, LedgerKey, Verdict, Window, decide, late_keys
+from streams.dedupe import LedgerKey, Verdict, Window, decide, digests_by_bucket, late_keys
 from streams.epochs import EpochTurn
 from streams.frame import Entries, Frame, MissingCatalog, Record, decode
 from streams.ledger import PartitionLedger
 from streams.log import PartitionLog
-from streams.rebuild import count_anew, counter_operations
+from streams.rebuild import count_anew, counter_rows, set_counter
 from streams.recovery import Recovered, Recovery
-from streams.rows import EventRows, dead_blocks, event_blocks, event_rows, frame_blocks, void_blocks
+from streams.rows import EventRows, dead_blocks, event_blocks, event_rows, frame_blocks, verdict_rows, void_blocks
 from streams.settings import Settings
 from streams.state import Applied, Operation, PartitionState, voids_of
 from streams.tally import CountedMeters, take_back, tally
@@ -86,6 +86,7 @@ class PartitionWriter:
         self._stopping = asyncio.Event()
         self._waiting: asyncio.Task[Any] | None = None
         self._recount: set[str] = set()
+        self._asked: dict[str, asyncio.Future[None]] = {}
         self._applied = Applied(-1, 0, 0)
         self._voids: VoidIndex = {}
         self._mark = -1
@@ -116,6 +117,10 @@ class PartitionWriter:
         """Its billing terms changed: count its counters anew from the ledger, between two batches."""
         self._recount.add(tenant)
 
+    def count_tenant_anew(self, tenant: str) -> asyncio.Future[None]:
+        """Count its open counters anew from the ledger, between two batches; cancelled if this writer stops first."""
+        return self._asked.setdefault(tenant, asyncio.get_running_loop().create_future())
+
     async def run(self) -> None:
         """Work until stopped. Returns early only on Halt, which `vitals` goes on showing."""
         failures = 0
@@ -136,6 +141,9 @@ class PartitionWriter:
             self.vitals.halt(str(halt))
             _log.error("halted", epoch=self.epoch, partition=self.partition, reason=str(halt))
             await self._close_when_given_up()
+        finally:
+            for asked in self._asked.values():
+                asked.cancel()
 
     async def _close_when_given_up(self) -> None:
         """Halted: nothing more of this log can be counted. Once the operator has begun a new epoch, account for the
@@ -172,7 +180,7 @@ class PartitionWriter:
         while not self._stopping.is_set():
             records = await self._unless_stopped(self._log.read(self._settings.batch_records, _READ_MS))
             for batch in self._batches(records or ()):
-                if self._control.generation != self._generation:
+                if self._control.generation != self._generation or self._asked:
                     await self._count_anew()
                 await self._batch(batch)
                 self.vitals.progress()
@@ -254,7 +262,9 @@ class PartitionWriter:
         rows = [
             row
             for (frame, made), (_, verdict) in zip(decoded, judged, strict=True)
-            for row in (made if verdict.counted is frame.entries else self._rows(frame, verdict))
+            for row in (
+                made if verdict.counted is frame.entries else verdict_rows(frame, verdict, self.epoch, self.partition)
+            )
         ]
         await self._ledger.insert_events(event_blocks(rows))
         await self._probe("3a")
@@ -268,7 +278,7 @@ class PartitionWriter:
         # 4. Apply, fenced by `applied`. A crash before it leaves a ledger that is ahead: its rows are met again as
         # their own. A crash after it leaves a batch that is done.
         operations = self._state.drop(answer.expired)
-        for bucket, marks in self._digests_by_bucket(judged, last.clock).items():
+        for bucket, marks in digests_by_bucket(judged, self._window, last.clock).items():
             operations += self._state.add_digests(bucket, marks, self._window.ends(bucket))
         operations += changes.operations(self._state, meters)
         still_open = [one for one in uncounted if Period(one[1].start, one[1].end).is_open(last.clock)]
@@ -325,20 +335,6 @@ class PartitionWriter:
             raise Moved("the ledger lacks records that were applied")
         return rows
 
-    def _rows(self, frame: Frame, verdict: Verdict) -> list[EventRows]:
-        """The rows of a frame of whose events not all count."""
-        counted = event_rows(frame, verdict.counted, self.epoch, self.partition)
-        return counted + event_rows(frame, verdict.voided, self.epoch, self.partition, voided=True)
-
-    def _digests_by_bucket(self, judged: Sequence[Judged], clock: int) -> dict[int, list[bytes]]:
-        """Digests of the events that get a row; none for buckets that the batch itself has closed."""
-        buckets: dict[int, list[bytes]] = {}
-        for frame, verdict in judged:
-            bucket = self._window.bucket(frame.clock)
-            if bucket >= self._window.oldest(clock) and (verdict.counted or verdict.voided):
-                buckets.setdefault(bucket, []).extend((*verdict.counted.digests, *verdict.voided.digests))
-        return buckets
-
     async def _look(self, ledger_too: bool) -> None:
         """Between batches: is the state still where it was left, is the ledger, do the counters count the right way?"""
         found = await self._state.applied()
@@ -349,36 +345,31 @@ class PartitionWriter:
             if await self._ledger.accounted(self._mark, upto) != upto - self._mark:
                 raise Moved("the ledger lacks records that were applied")
             self._mark = upto
-        if self._control.generation != self._generation:
+        if self._control.generation != self._generation or self._asked:
             await self._count_anew()
         self.vitals.progress()
 
     async def _count_anew(self) -> None:
-        """Billing terms or the counted meters changed: replace the counters concerned by what the ledger gives.
+        """Billing terms or the counted meters changed, or somebody asks for it: replace the counters concerned by what
+        the ledger gives.
 
         Before the next batch, so that none adds to a counter that does not exist yet; fenced like a batch that applies
         no record.
         """
         generation, meters, tenants = self._control.generation, self._control.meters, sorted(self._recount)
-        everyone = self._counted is None or meters.of != self._counted.of
-        terms = self._control.terms_of(self.partition, self._partitions)
+        asked = dict(self._asked)
         operations: list[Operation] = []
-        if everyone:
+        if self._counted is None or meters.of != self._counted.of:
             operations += self._state.drop(await self._state.counter_names(None))
+            operations += await self._counters(meters)
         else:
             for tenant in tenants:
                 names = await self._state.counter_names(tenant)
                 operations += self._state.drop([name for name in names if b":billing:" in name])
-        async for chunk in counter_operations(
-            self._state,
-            self._ledger,
-            meters,
-            terms,
-            self._applied.clock,
-            self._applied.offset,
-            None if everyone else tenants,
-        ):
-            operations += chunk
+            operations += await self._counters(meters, tenants, ("billing",))
+            for tenant in asked:
+                operations += self._state.drop(await self._state.counter_names(tenant))
+            operations += await self._counters(meters, list(asked))
         config = self._control.fingerprint(self.partition, self._partitions, self._window.bucket_ms)
         operations.append(self._state.set_config(config))
         self._cache.clear()
@@ -386,6 +377,22 @@ class PartitionWriter:
             raise Moved("another writer applied a batch")
         self._generation, self._counted = generation, meters
         self._recount.difference_update(tenants)
+        for tenant, done in asked.items():
+            self._asked.pop(tenant, None)
+            if not done.done():
+                done.set_result(None)
+
+    async def _counters(
+        self, meters: CountedMeters, only: Sequence[str] | None = None, kinds: Sequence[PeriodKind] = PERIOD_KINDS
+    ) -> list[Operation]:
+        """Operations that set every open counter, or those of some tenants and period kinds, from the ledger."""
+        terms = self._control.terms_of(self.partition, self._partitions)
+        operations: list[Operation] = []
+        async for kind, period, rows in counter_rows(
+            self._ledger, meters, terms, self._applied.clock, self._applied.offset, only, kinds
+        ):
+            operations += [one for row in rows for one in set_counter(self._state, row, meters, kind, period)]
+        return operations
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not when told to stop."""

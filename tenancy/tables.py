@@ -80,3 +80,28 @@ audit = Table(
     Column("action", String(64), nullable=False),
     Column("detail", Text, nullable=False),
 )
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("requester", String(64), nullable=False),
+    Column("asked", BigInteger, nullable=False),
+)
+
+operation_parts = Table(
+    "operation_parts",
+    metadata,
+    Column("operation", String(12), ForeignKey("operations.id"), primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("status", String(16), nullable=False, index=True),
+    Column("doing", String(64), nullable=False, default=""),
+    Column("done", BigInteger, nullable=False, default=0),
+    Column("total", BigInteger, nullable=False, default=0),
+    Column("result", Text, nullable=False, default="{}"),
+    Column("holder", String(64), nullable=False, default=""),
+    Column("held", BigInteger, nullable=False, default=0),
+)
