@@ -28,13 +28,25 @@ class ControlPlane:
     async def refresh(self) -> set[str]:
         """Look for changes; returns the tenants whose billing terms changed. `generation` counts what has to be
         counted anew: changed terms, and meters that got counters or lost them."""
+        fills = self._catalogs.fills
         await self._catalogs.refresh()
+        if self._catalogs.fills != fills:
+            self._known.clear()
         changed = await self._subscriptions.refresh()
         meters = CountedMeters(self._catalogs.current(self._clock.now_ms()).catalog)
         if changed or meters.of != self.meters.of:
             self.generation += 1
         self.meters = meters
         return changed
+
+    @property
+    def fills(self) -> dict[str, int]:
+        """Meters that the past is filled in with → the catalog version that defines them."""
+        return self._catalogs.fills
+
+    def now(self) -> int:
+        """The wall clock, in ms UTC."""
+        return self._clock.now_ms()
 
     def catalog(self, version: int | None, timestamp: int) -> CompiledCatalog:
         """The version a frame names, or for header-less records the newest in effect at its timestamp."""

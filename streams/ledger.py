@@ -81,6 +81,22 @@ class CounterRow(NamedTuple):
     values: list[str]
 
 
+class UnfilledRow(NamedTuple):
+    """A row that lacks a meter. Instants in ms, `hour` since 1970."""
+
+    tenant: str
+    event: bytes
+    received: int
+    clock: int
+    catalog_version: int
+    voided: int
+    epoch: int
+    partition: int
+    offset: int
+    line: int
+    hour: int
+
+
 class PartitionLedger:
     """The ledger as one partition's writer sees it. Every method raises Unavailable when ClickHouse fails."""
 
@@ -212,6 +228,15 @@ class PartitionLedger:
         """Windows whose rollups are not what the ledger gives for them."""
         rows = await self._rows("reconcile_rollups", partitions=self._partitions)
         return [HourWindow(*row) for row in dict.fromkeys(rows)]
+
+    async def unfilled(self, meter: str, type: str, version: int) -> AsyncIterator[list[UnfilledRow]]:
+        """Blocks of the rows of events of `type`, counted by catalogs before `version`, that lack `meter`."""
+        parameters = {**self._at, "partitions": self._partitions, "meter": meter, "type": type, "version": version}
+        async with translated():
+            stream = await self._client.query_row_block_stream(_query("fill_rows"), parameters=parameters)
+            async with stream:
+                async for block in stream:
+                    yield [UnfilledRow(tenant, event.encode(), *rest) for tenant, event, *rest in block]
 
     async def taken_back(self) -> set[tuple[str, int]]:
         """(tenant, version) of every row that voids of this partition and epoch took back."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from metering.errors import Halt, Unavailable
+from streams.fill import fill
 from streams.reconcile import Finding, Stores, Stretch, ledger_findings, rollup_findings, state_findings
 from streams.repair import Newest, apply, compute_anew, replayed
 from streams.shadow import Difference, Shadow
@@ -36,6 +37,9 @@ async def carry_out(
 ) -> dict[str, Any]:
     """Answers the part's result. Raises Halt when it can't be done, Unavailable when it can't be done now."""
     if task.kind == "rebuild":
+        meter = task.parameters.get("meter")
+        if meter is not None:
+            return await _fill(meter, task.parameters["since"], stores, newest, progress)
         return await _rebuild(task.parameters.get("tenant"), stores, writer, progress)
     if task.kind == "replay":
         span = (task.parameters["from"], task.parameters["to"])
@@ -62,6 +66,23 @@ async def _rebuild(
     while (applied := await stores.state.applied()) is None:  # noqa: ASYNC110 (Redis tells, not this process)
         await asyncio.sleep(_LOOK_SECONDS)
     return {"offset": applied.offset}
+
+
+async def _fill(meter: str, since: int, stores: Stores, newest: Newest, progress: Progress) -> dict[str, Any]:
+    """Count a meter for the past too, once every process knows that it is to."""
+    while stores.control.now() < since:  # noqa: ASYNC110 (the clock tells)
+        await asyncio.sleep(_LOOK_SECONDS)
+    await stores.control.refresh()
+    progress.begin(f"filling in {meter}")
+
+    def told(rows: int) -> None:
+        progress.done = progress.total = rows
+
+    made = await fill(stores, meter, told)
+    progress.begin("counters and rollups")
+    await compute_anew(stores, sorted(made.windows), newest)
+    await _rebuild(None, stores, None, progress)
+    return {"filled": made.filled, "unwanted": made.unwanted, "without_payload": made.without_payload}
 
 
 async def _replay(

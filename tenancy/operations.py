@@ -80,7 +80,9 @@ class Operations:
             )
             if rows:
                 await connection.execute(insert(operation_parts), rows)
-            await audit.record(connection, by, f"operation.{kind}", parameters.get("tenant"), id=id, **parameters)
+            await audit.record(
+                connection, by, f"operation.{kind}", parameters.get("tenant"), id=id, parameters=parameters
+            )
         return id
 
     async def get(self, id: str) -> Operation | None:

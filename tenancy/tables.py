@@ -53,6 +53,15 @@ catalogs = Table(
     Column("effective_from", BigInteger, nullable=False),
 )
 
+catalog_fills = Table(
+    "catalog_fills",
+    metadata,
+    Column("meter", String(255), primary_key=True),
+    Column("version", Integer, ForeignKey("catalogs.version"), nullable=False),
+    Column("since", BigInteger, nullable=False),
+    comment="Meters that also count what earlier versions than `version` let pass",
+)
+
 epochs = Table(
     "epochs",
     metadata,

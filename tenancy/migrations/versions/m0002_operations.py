@@ -1,4 +1,4 @@
-"""Operations on the ledger, and their parts."""
+"""Operations on the ledger and their parts; meters that the past is filled in with."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ depends_on = None
 
 def upgrade() -> None:
     """Forward."""
+    op.create_table(
+        "catalog_fills",
+        sa.Column("meter", sa.String(255), primary_key=True),
+        sa.Column("version", sa.Integer, sa.ForeignKey("catalogs.version"), nullable=False),
+        sa.Column("since", sa.BigInteger, nullable=False),
+    )
     op.create_table(
         "operations",
         sa.Column("id", sa.String(12), primary_key=True),
