@@ -80,17 +80,25 @@ class OperationWorker(Service):  # type: ignore[misc]
     @Service.task  # type: ignore[untyped-decorator]
     async def _run(self) -> None:
         while not self.should_stop:
-            await self.sleep(_LOOK_SECONDS)
             try:
-                every = await self._epochs.all()
-                mine = kept_by(self._writers.keys(), every)
-                task = await self._operations.take([(epoch.epoch, at) for epoch, at in mine], self._holder)
-                if task is not None:
-                    await self._hold(task, every)
-                elif mine and time.monotonic() >= self._due:
-                    await self._reconcile(mine, every)
+                if await self._look():
+                    continue
             except Unavailable as away:
                 _log.warning("operations wait", reason=str(away))
+            await self.sleep(_LOOK_SECONDS)
+
+    async def _look(self) -> bool:
+        """Do the next thing that is due; whether there was one."""
+        every = await self._epochs.all()
+        mine = kept_by(self._writers.keys(), every)
+        task = await self._operations.take([(epoch.epoch, at) for epoch, at in mine], self._holder)
+        if task is not None:
+            await self._hold(task, every)
+        elif mine and time.monotonic() >= self._due:
+            await self._reconcile(mine, every)
+        else:
+            return False
+        return True
 
     async def _hold(self, task: Task, epochs: list[Epoch]) -> None:
         """Work on a part and say how far it is, until it ends or has become another's."""
