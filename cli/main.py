@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from cli import catalog, check, demo, key, migrate, output, send, settings, status, tenant, up, usage, void
+from cli import alerts, catalog, check, demo, key, migrate, output, send, settings, status, tenant, up, usage, void
 from cli.errors import BUG, INTERRUPTED, WRONG_USE, CommandError
 from cli.options import examples
 
@@ -42,6 +42,7 @@ app.command(epilog=settings.EXAMPLES, rich_help_panel=_RUN)(settings.settings)
 app.command(epilog=send.EXAMPLES, rich_help_panel=_USE)(send.send)
 app.command(epilog=usage.EXAMPLES, rich_help_panel=_USE)(usage.usage)
 app.command(epilog=check.EXAMPLES, rich_help_panel=_USE)(check.check)
+app.command(epilog=alerts.EXAMPLES, rich_help_panel=_USE)(alerts.alerts)
 app.command(epilog=void.EXAMPLES, rich_help_panel=_USE)(void.void)
 app.add_typer(tenant.app, name="tenant", rich_help_panel=_MANAGE)
 app.add_typer(key.app, name="key", rich_help_panel=_MANAGE)

@@ -1,4 +1,4 @@
-"""The worker process: one Faust app (worker, command line, later derived streams) that hosts the writer and rollups."""
+"""The worker process: one Faust app that hosts the writer, rollups and derived streams."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from aiohttp import web
 from mode import Service
 
 from service.health import Health, add_ops_routes
+from streams.derived import DerivedStreams
 from streams.rollup_worker import RollupWorker
 from streams.settings import Settings
 from streams.worker import LedgerWriter
@@ -54,7 +55,7 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
         consumer_auto_offset_reset="earliest",
     )
 
-    # No agent reads a topic yet, and Faust's own consumer refuses to subscribe to nothing.
+    # Agents have an app of their own (streams/derived.py), and a consumer refuses to subscribe to nothing.
     app.producer_only = True
 
     @app.service
@@ -71,5 +72,10 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
     class Rollups(RollupWorker):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(settings, health, serving, **kwargs)
+
+    @app.service
+    class Derived(DerivedStreams):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, health, probe, **kwargs)
 
     return app

@@ -80,3 +80,20 @@ audit = Table(
     Column("action", String(64), nullable=False),
     Column("detail", Text, nullable=False),
 )
+
+alert_outbox = Table(
+    "alert_outbox",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(63), nullable=False, index=True),
+    Column("feature", String(63), nullable=False),
+    Column("meter", String(63), nullable=False),
+    Column("period", String(16), nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("end", BigInteger, nullable=False),
+    Column("threshold", String(64), nullable=False),
+    Column("limit", String(64), nullable=False),
+    Column("used", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    comment="Crossings (metering/crossing.py) that somebody is to be alerted of",
+)
