@@ -1,4 +1,4 @@
-"""The worker process: one Faust app that hosts the writer, rollups and derived streams."""
+"""The worker process: one Faust app that hosts the writer, rollups, retention and derived streams."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mode import Service
 
 from service.health import Health, add_ops_routes
 from streams.derived import DerivedStreams
+from streams.retention_worker import RetentionWorker
 from streams.rollup_worker import RollupWorker
 from streams.settings import Settings
 from streams.worker import LedgerWriter
@@ -70,6 +71,11 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
 
     @app.service
     class Rollups(RollupWorker):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, health, serving, **kwargs)
+
+    @app.service
+    class Payloads(RetentionWorker):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(settings, health, serving, **kwargs)
 

@@ -19,6 +19,7 @@ tenants = Table(
     Column("name", String(63), primary_key=True),
     Column("status", String(16), nullable=False),
     Column("created", BigInteger, nullable=False),
+    Column("payload_days", Integer, nullable=True),
 )
 
 subscriptions = Table(

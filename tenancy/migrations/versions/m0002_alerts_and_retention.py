@@ -1,4 +1,4 @@
-"""Crossings that alerts are sent from."""
+"""Crossings that alerts are sent from, and how long each tenant's payloads are kept."""
 
 from __future__ import annotations
 
@@ -27,3 +27,4 @@ def upgrade() -> None:
         sa.Column("used", sa.String(64), nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
     )
+    op.add_column("tenants", sa.Column("payload_days", sa.Integer, nullable=True))
