@@ -30,8 +30,8 @@ class Settings(Struct, frozen=True):
         float, Meta(ge=0, description="how long an hour is left alone after a late record before it is computed again")
     ] = 30.0
     retention_days: Annotated[
-        int | None,
-        Meta(ge=1, description="payloads of events and dead letters are kept so long; for ever if not set"),
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="payloads of events and dead letters are kept so many days; for ever if not set"),
     ] = None
     retention_seconds: Annotated[float, Meta(gt=0, description="how often payloads to be cleared are looked for")] = (
         3600.0
