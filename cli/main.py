@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from cli import (
+    alerts,
     catalog,
     check,
     demo,
@@ -59,6 +60,7 @@ app.command(epilog=settings.EXAMPLES, rich_help_panel=_RUN)(settings.settings)
 app.command(epilog=send.EXAMPLES, rich_help_panel=_USE)(send.send)
 app.command(epilog=usage.EXAMPLES, rich_help_panel=_USE)(usage.usage)
 app.command(epilog=check.EXAMPLES, rich_help_panel=_USE)(check.check)
+app.command(epilog=alerts.EXAMPLES, rich_help_panel=_USE)(alerts.alerts)
 app.command(epilog=void.EXAMPLES, rich_help_panel=_USE)(void.void)
 app.command(epilog=reconcile.EXAMPLES, rich_help_panel=_PROVE)(reconcile.reconcile)
 app.command(epilog=replay.EXAMPLES, rich_help_panel=_PROVE)(replay.replay)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from aiohttp import web
 from redis.asyncio import Redis
 
-from console.api import catalog, keys, operations, system, tenants, usage, voids
+from console.api import alerts, catalog, keys, operations, system, tenants, usage, voids
 from console.clickhouse import ClickHouse
 from console.deps import CATALOGS, COUNTERS, DATABASE, EPOCHS, OPERATIONS, REDIS, SETTINGS, USAGE, WINDOWS
 from console.settings import Settings
@@ -58,7 +58,7 @@ def build(settings: Settings) -> web.Application:
     app[_PUBLISHER] = publisher
     app.cleanup_ctx.extend([_stores, voids.session, _running])
     add_openapi_route(app, "console")
-    for resource in (tenants, keys, catalog, usage, voids, operations, system):
+    for resource in (tenants, keys, catalog, usage, voids, alerts, operations, system):
         app.add_routes(resource.routes)
     return app
 

@@ -1,5 +1,4 @@
-"""The worker process: one Faust app (worker, command line, later derived streams) that hosts the writer, rollups and
-operations."""
+"""The worker process: one Faust app that hosts the writer, rollups, operations, retention and derived streams."""
 
 from __future__ import annotations
 
@@ -11,7 +10,9 @@ from aiohttp import web
 from mode import Service
 
 from service.health import Health, add_ops_routes
+from streams.derived import DerivedStreams
 from streams.operation_worker import OperationWorker
+from streams.retention_worker import RetentionWorker
 from streams.rollup_worker import RollupWorker
 from streams.settings import Settings
 from streams.worker import LedgerWriter
@@ -57,7 +58,7 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
         consumer_auto_offset_reset="earliest",
     )
 
-    # No agent reads a topic yet, and Faust's own consumer refuses to subscribe to nothing.
+    # Agents have an app of their own (streams/derived.py), and a consumer refuses to subscribe to nothing.
     app.producer_only = True
 
     @app.service
@@ -79,5 +80,15 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
     class Operations(OperationWorker):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(settings, writers, **kwargs)
+
+    @app.service
+    class Payloads(RetentionWorker):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, health, serving, **kwargs)
+
+    @app.service
+    class Derived(DerivedStreams):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, health, probe, **kwargs)
 
     return app

@@ -117,6 +117,7 @@ def kept_by(held: Set[tuple[int, int]], epochs: Sequence[Epoch]) -> list[tuple[E
 
 async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None, new: bool = False) -> Epoch:
     """The epoch that gateways write to, begun if there is none, if its topic is gone, or if a change is asked for.
+    The topic of crossings is made beside it.
 
     `partitions` None keeps what is there. Safe to repeat after a crash at any point. Raises Unavailable.
     """
@@ -128,6 +129,8 @@ async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None
     try:
         current = await epochs.current()
         existing = set(await admin.list_topics())
+        if topics.CROSSINGS not in existing:
+            await _create(admin, topics.CROSSINGS, DEFAULT_PARTITIONS, {})
         if current is None:
             # Topics that this control plane has not made are another system's: left alone, never written to.
             others = [number for name in existing if (number := topics.epoch_of(name)) is not None]
@@ -157,18 +160,18 @@ async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None
 
 async def _begin(admin: Any, epochs: Epochs, number: int, partitions: int) -> Epoch:
     # The topic first: gateways follow the table, and must find the topic there.
-    topic = NewTopic(
-        topics.events(number),
-        num_partitions=partitions,
-        replication_factor=1,
-        topic_configs={"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"},
-    )
+    log = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
+    await _create(admin, topics.events(number), partitions, log)
+    return await epochs.begin(partitions, number)
+
+
+async def _create(admin: Any, name: str, partitions: int, configs: dict[str, str]) -> None:
+    topic = NewTopic(name, num_partitions=partitions, replication_factor=1, topic_configs=configs)
     answer = await admin.create_topics([topic])
     for _, code, *_ in answer.topic_errors:
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:
-            raise error(f"creating {topic.name}")
-    return await epochs.begin(partitions, number)
+            raise error(f"creating {name}")
 
 
 async def _close(kafka: str, epoch: Epoch) -> None:

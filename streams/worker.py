@@ -19,6 +19,7 @@ from metering.errors import Unavailable
 from service.health import Health
 from streams import metrics
 from streams.control import ControlPlane
+from streams.crossings import Outbox
 from streams.epochs import EpochTurn
 from streams.inserts import Inserts
 from streams.ledger import PartitionLedger, connect
@@ -132,9 +133,12 @@ class LedgerWriter(Service):  # type: ignore[misc]
         """What changed reaches the writers before they can come to their next batch: nothing is awaited in between."""
         changed = await self._control.refresh()
         for writer, _ in self._writers.values():
-            for tenant in changed:
+            for tenant in changed.terms:
                 if writer.owns(tenant):
                     writer.recount_tenant(tenant)
+            for tenant in changed.thresholds:
+                if writer.owns(tenant):
+                    writer.compare_tenant(tenant)
 
     async def _follow_epochs(self) -> None:
         known = sorted(await self._epochs.all(), key=lambda epoch: epoch.epoch)
@@ -161,15 +165,17 @@ class LedgerWriter(Service):  # type: ignore[misc]
             self._consumer.seek(tp, 0)
             epoch, partitions = self._partitions[tp.topic]
             ledger = PartitionLedger(self._clickhouse, self._inserts, epoch, tp.partition, partitions)
+            state = PartitionState(self._redis, epoch, tp.partition)
             writer = PartitionWriter(
                 epoch,
                 tp.partition,
                 partitions,
                 PartitionLog(self._consumer, tp.topic, tp.partition),
-                PartitionState(self._redis, epoch, tp.partition),
+                state,
                 ledger,
                 self._control,
                 EpochTurn(epoch, self._epochs, ledger, self._redis, self._producer),
+                Outbox(state, self._producer),
                 self._settings,
                 self._probe,
             )

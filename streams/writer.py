@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from secrets import token_hex
 from typing import Any, TypeVar
 
 import structlog
 
 from metering.errors import Halt, Unavailable
+from metering.feed import FeedMessage
 from metering.partition import partition_of
 from metering.period import PERIOD_KINDS, Period, PeriodKind
 from streams import metrics
 from streams.control import ControlPlane
 from streams.counters import CounterCache
+from streams.crossings import Outbox, Watch
 from streams.dedupe import LedgerKey, Verdict, Window, decide, digests_by_bucket, late_keys
 from streams.epochs import EpochTurn
 from streams.frame import Entries, Frame, MissingCatalog, Record, decode
@@ -42,6 +45,7 @@ Probe = Callable[[str], Awaitable[None]]
 _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 _READ_MS = 500
 _TURN_SECONDS = 0.2
+_COMPARED_AT_ONCE = 500
 _LEDGER_CHECK_EVERY = 10
 """In looks at Redis: the ledger can only be older after somebody put it back, and asking it costs more."""
 
@@ -67,6 +71,7 @@ class PartitionWriter:
         ledger: PartitionLedger,
         control: ControlPlane,
         turn: EpochTurn,
+        outbox: Outbox,
         settings: Settings,
         probe: Probe = no_probe,
     ) -> None:
@@ -78,6 +83,10 @@ class PartitionWriter:
         self._ledger = ledger
         self._control = control
         self._turn = turn
+        self._outbox = outbox
+        self._untold = True
+        self._uncompared: set[str] = set()
+        self._sequence = ""
         self._settings = settings
         self._probe = probe
         self._window = Window(settings.bucket_ms)
@@ -120,6 +129,10 @@ class PartitionWriter:
     def count_tenant_anew(self, tenant: str) -> asyncio.Future[None]:
         """Count its open counters anew from the ledger, between two batches; cancelled if this writer stops first."""
         return self._asked.setdefault(tenant, asyncio.get_running_loop().create_future())
+
+    def compare_tenant(self, tenant: str) -> None:
+        """Its thresholds changed: look whether its counters have passed them already."""
+        self._uncompared.add(tenant)
 
     async def run(self) -> None:
         """Work until stopped. Returns early only on Halt, which `vitals` goes on showing."""
@@ -173,9 +186,12 @@ class PartitionWriter:
         found, self._voids = await self._state.voids()
         if found != self._applied:
             raise Moved(f"applied is {found}, not {self._applied}")
+        self._sequence = await self._state.sequence()
         self._log.seek(self._applied.offset + 1)
         await self._turn.announce()
         self.vitals.running()
+        self._untold = True
+        self._uncompared = self._watched()
         looks = 0
         while not self._stopping.is_set():
             records = await self._unless_stopped(self._log.read(self._settings.batch_records, _READ_MS))
@@ -186,6 +202,7 @@ class PartitionWriter:
                 self.vitals.progress()
                 if self._stopping.is_set():
                     return
+            await self._compare()
             self.vitals.lag = self._log.lag()
             if self.vitals.look_due(self._settings.check_seconds):
                 looks += 1
@@ -251,7 +268,8 @@ class PartitionWriter:
         meters = self._control.meters
         deltas = tally(judged, meters, self._control.terms, self.epoch, self.partition)
         uncounted = take_back(deltas, judged, meters, self._control.terms)
-        changes = await self._cache.prepare(deltas, uncounted, meters, self._state, self._applied, last.clock)
+        watch = Watch(self._control, last.clock)
+        changes = await self._cache.prepare(deltas, uncounted, meters, self._state, self._applied, last.clock, watch)
         if changes is None:
             raise Moved("applied moved between two questions")
         await self._probe("2")
@@ -282,7 +300,11 @@ class PartitionWriter:
             operations += self._state.add_digests(bucket, marks, self._window.ends(bucket))
         operations += changes.operations(self._state, meters)
         still_open = [one for one in uncounted if Period(one[1].start, one[1].end).is_open(last.clock)]
-        operations += await count_anew(self._state, self._ledger, meters, still_open, last.offset)
+        sequence = self._sequence
+        if still_open:
+            operations += await count_anew(self._state, self._ledger, meters, still_open, last.offset)
+            sequence = token_hex(8)
+            operations.append(self._state.set_sequence(sequence))
         waiting = merged(self._voids, voids.added, last.clock)
         operations += self._state.set_voids(waiting)
         if not await self._state.apply(self._applied.offset, new, operations):
@@ -291,12 +313,50 @@ class PartitionWriter:
         for mark in voids_of(answer.expired):
             self._voids.pop(mark, None)
         self._voids |= waiting
-        self._applied = new
+        before, self._applied, self._sequence = self._applied, new, sequence
+        self._untold = self._untold or bool(changes.crossed)
+        self._uncompared.update(tenant for tenant, _ in still_open)
         await self._probe("4")
 
-        # 5. Tell. Nothing depends on it.
+        # 5. Tell. A crash here leaves crossings in the outbox: whoever comes next tells them, again maybe.
         metrics.observe_batch(judged)
+        await self._publish(before, changes.texts)
+        await self._tell_crossings()
         await self._probe("5")
+
+    def _watched(self) -> set[str]:
+        return self._control.watched(self.partition, self._partitions)
+
+    async def _compare(self) -> None:
+        """Between batches: tell what counters have passed that are not seen on their way, some tenants at a time."""
+        if not self._uncompared:
+            return
+        some = sorted(self._uncompared)[:_COMPARED_AT_ONCE]
+        self._uncompared.difference_update(some)
+        found, counters = await self._state.counters(some)
+        if found != self._applied:
+            raise Moved(f"applied is {found}, not {self._applied}")
+        watch = Watch(self._control, self._applied.clock)
+        crossings = [one for tenant, own in zip(some, counters, strict=True) for one in watch.standing(tenant, own)]
+        await self._state.push_now(crossings)
+        self._untold = self._untold or bool(crossings)
+        await self._tell_crossings()
+
+    async def _publish(self, before: Applied, counters: dict[str, list[str | None]]) -> None:
+        offset, _, clock = self._applied
+        await self._state.publish(FeedMessage(before.offset, offset, clock, self._sequence, counters))
+
+    async def _tell_crossings(self) -> None:
+        """Empty the outbox into Kafka. What Kafka does not take now waits in it for the next look."""
+        if not self._untold:
+            return
+        try:
+            told = await self._outbox.send()
+            await self._probe("5a")
+            await self._outbox.remove(told)
+            self._untold = False
+        except Unavailable as away:
+            _log.warning("crossings wait", epoch=self.epoch, partition=self.partition, reason=str(away))
 
     async def _decode(self, records: Sequence[Record]) -> list[tuple[Frame, list[EventRows]]]:
         """The frames, with the rows they make if every event is counted, as nearly always: while a frame's values are
@@ -347,6 +407,8 @@ class PartitionWriter:
             self._mark = upto
         if self._control.generation != self._generation or self._asked:
             await self._count_anew()
+        await self._publish(self._applied, {})
+        await self._tell_crossings()
         self.vitals.progress()
 
     async def _count_anew(self) -> None:
@@ -359,7 +421,8 @@ class PartitionWriter:
         generation, meters, tenants = self._control.generation, self._control.meters, sorted(self._recount)
         asked = dict(self._asked)
         operations: list[Operation] = []
-        if self._counted is None or meters.of != self._counted.of:
+        everyone = self._counted is None or meters.of != self._counted.of
+        if everyone:
             operations += self._state.drop(await self._state.counter_names(None))
             operations += await self._counters(meters)
         else:
@@ -371,11 +434,13 @@ class PartitionWriter:
                 operations += self._state.drop(await self._state.counter_names(tenant))
             operations += await self._counters(meters, list(asked))
         config = self._control.fingerprint(self.partition, self._partitions, self._window.bucket_ms)
-        operations.append(self._state.set_config(config))
+        sequence = token_hex(8)
+        operations += [self._state.set_config(config), self._state.set_sequence(sequence)]
         self._cache.clear()
         if not await self._state.apply(self._applied.offset, self._applied, operations):
             raise Moved("another writer applied a batch")
-        self._generation, self._counted = generation, meters
+        self._generation, self._counted, self._sequence = generation, meters, sequence
+        self._uncompared.update(self._watched() if everyone else (*tenants, *asked))
         self._recount.difference_update(tenants)
         for tenant, done in asked.items():
             self._asked.pop(tenant, None)

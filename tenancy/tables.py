@@ -19,6 +19,7 @@ tenants = Table(
     Column("name", String(63), primary_key=True),
     Column("status", String(16), nullable=False),
     Column("created", BigInteger, nullable=False),
+    Column("payload_days", Integer, nullable=True),
 )
 
 subscriptions = Table(
@@ -113,4 +114,21 @@ operation_parts = Table(
     Column("result", Text, nullable=False, default="{}"),
     Column("holder", String(64), nullable=False, default=""),
     Column("held", BigInteger, nullable=False, default=0),
+)
+
+alert_outbox = Table(
+    "alert_outbox",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(63), nullable=False, index=True),
+    Column("feature", String(63), nullable=False),
+    Column("meter", String(63), nullable=False),
+    Column("period", String(16), nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("end", BigInteger, nullable=False),
+    Column("threshold", String(64), nullable=False),
+    Column("limit", String(64), nullable=False),
+    Column("used", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    comment="Crossings (metering/crossing.py) that somebody is to be alerted of",
 )
