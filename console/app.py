@@ -9,9 +9,9 @@ from contextlib import suppress
 from aiohttp import web
 from redis.asyncio import Redis
 
-from console.api import catalog, keys, system, tenants, usage, voids
+from console.api import alerts, catalog, keys, operations, system, tenants, usage, voids
 from console.clickhouse import ClickHouse
-from console.deps import CATALOGS, COUNTERS, DATABASE, EPOCHS, REDIS, SETTINGS, USAGE, WINDOWS
+from console.deps import CATALOGS, COUNTERS, DATABASE, EPOCHS, OPERATIONS, REDIS, SETTINGS, USAGE, WINDOWS
 from console.settings import Settings
 from metering.clock import SystemClock
 from service.auth import KEY_RING
@@ -23,6 +23,7 @@ from tenancy.catalogs import Catalogs
 from tenancy.database import Database
 from tenancy.epochs import Epochs
 from tenancy.keys import KeyRing
+from tenancy.operations import Operations
 from tenancy.snapshots import Publisher
 from usage.reader import CounterReader, UsageReader
 from usage.windows import WindowReader
@@ -47,6 +48,7 @@ def build(settings: Settings) -> web.Application:
     app[DATABASE] = database
     app[CATALOGS] = Catalogs(database)
     app[EPOCHS] = Epochs(database)
+    app[OPERATIONS] = Operations(database)
     app[KEY_RING] = KeyRing(database, SystemClock())
     app[REDIS] = redis
     app[USAGE] = UsageReader(clickhouse)
@@ -56,7 +58,7 @@ def build(settings: Settings) -> web.Application:
     app[_PUBLISHER] = publisher
     app.cleanup_ctx.extend([_stores, voids.session, _running])
     add_openapi_route(app, "console")
-    for resource in (tenants, keys, catalog, usage, voids, system):
+    for resource in (tenants, keys, catalog, usage, voids, alerts, operations, system):
         app.add_routes(resource.routes)
     return app
 

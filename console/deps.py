@@ -17,6 +17,7 @@ from tenancy.catalogs import Catalogs
 from tenancy.database import Database
 from tenancy.epochs import Epochs
 from tenancy.keys import Principal
+from tenancy.operations import Operations
 from tenancy.tenants import Tenant
 from usage.reader import CounterReader, UsageReader
 from usage.windows import WindowReader
@@ -25,6 +26,7 @@ SETTINGS = web.AppKey("settings", Settings)
 DATABASE = web.AppKey("database", Database)
 CATALOGS = web.AppKey("catalogs", Catalogs)
 EPOCHS = web.AppKey("epochs", Epochs)
+OPERATIONS = web.AppKey("operations", Operations)
 REDIS: web.AppKey[Any] = web.AppKey("redis", Redis)
 USAGE = web.AppKey("usage", UsageReader)
 WINDOWS = web.AppKey("windows", WindowReader)

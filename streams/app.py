@@ -1,4 +1,4 @@
-"""The worker process: one Faust app (worker, command line, later derived streams) that hosts the writer and rollups."""
+"""The worker process: one Faust app that hosts the writer, rollups, operations, retention and derived streams."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from aiohttp import web
 from mode import Service
 
 from service.health import Health, add_ops_routes
+from streams.derived import DerivedStreams
+from streams.operation_worker import OperationWorker
+from streams.retention_worker import RetentionWorker
 from streams.rollup_worker import RollupWorker
 from streams.settings import Settings
 from streams.worker import LedgerWriter
-from streams.writer import Probe, no_probe
+from streams.writer import PartitionWriter, Probe, no_probe
 
 
 class OpsServer(Service):  # type: ignore[misc]
@@ -43,6 +46,7 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
     """
     health = Health()
     serving: set[tuple[int, int]] = set()
+    writers: dict[tuple[int, int], PartitionWriter] = {}
     app = faust.App(
         "tallygate-streams",
         broker=f"aiokafka://{settings.kafka}",
@@ -54,7 +58,7 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
         consumer_auto_offset_reset="earliest",
     )
 
-    # No agent reads a topic yet, and Faust's own consumer refuses to subscribe to nothing.
+    # Agents have an app of their own (streams/derived.py), and a consumer refuses to subscribe to nothing.
     app.producer_only = True
 
     @app.service
@@ -65,11 +69,26 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
     @app.service
     class Writer(LedgerWriter):
         def __init__(self, **kwargs: Any) -> None:
-            super().__init__(settings, health, serving, probe, **kwargs)
+            super().__init__(settings, health, serving, writers, probe, **kwargs)
 
     @app.service
     class Rollups(RollupWorker):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(settings, health, serving, **kwargs)
+
+    @app.service
+    class Operations(OperationWorker):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, writers, **kwargs)
+
+    @app.service
+    class Payloads(RetentionWorker):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, health, serving, **kwargs)
+
+    @app.service
+    class Derived(DerivedStreams):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, health, probe, **kwargs)
 
     return app

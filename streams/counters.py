@@ -12,7 +12,9 @@ from typing import Any
 
 from metering import aggregation, counter
 from metering.counter import UNIQUE_CAP, Distinct
+from metering.crossing import Crossing
 from metering.period import GRACE_MS, Period
+from streams.crossings import Watch
 from streams.state import Applied, Operation, PartitionState
 from streams.tally import CountedMeters, CounterKey, Deltas, Uncounted
 
@@ -37,6 +39,9 @@ class Changes:
         self.by_tenant: dict[str, list[Change]] = {}
         self.new: list[tuple[int, str, str]] = []
         self.emptied: list[Uncounted] = []
+        self.crossed: list[Crossing] = []
+        self.texts: dict[str, list[str | None]] = {}
+        """Tenant → field, value, …, as metering/feed.py tells them; known once `operations` were made."""
 
     def operations(self, state: PartitionState, meters: CountedMeters) -> list[Operation]:
         """The Redis commands."""
@@ -48,9 +53,14 @@ class Changes:
                 if members:
                     operations.append(state.add_uniques(tenant, key.field, members))
             operations.append(state.set_counters(tenant, texts))
-        operations += [state.drop_counter(tenant, key.field) for tenant, key in self.emptied]
+            self.texts[tenant] = [*texts]
+        for tenant, key in self.emptied:
+            operations.append(state.drop_counter(tenant, key.field))
+            self.texts.setdefault(tenant, []).extend((key.field, None))
         if self.new:
             operations.append(state.expire_counters(self.new))
+        if self.crossed:
+            operations.append(state.push(self.crossed))
         return operations
 
 
@@ -76,6 +86,7 @@ class CounterCache:
         state: PartitionState,
         expected: Applied,
         clock: int,
+        watch: Watch,
     ) -> Changes | None:
         """Merge `deltas` into what stands there, asking Redis for what isn't cached. None: `applied` has moved.
 
@@ -105,6 +116,7 @@ class CounterCache:
                 changes.emptied.append((tenant, key))
                 continue
             changes.by_tenant.setdefault(tenant, []).append((key, value, members))
+            changes.crossed += watch.crossed(tenant, key, old, value)
             if old is None:
                 changes.new.append((key.end + GRACE_MS, tenant, key.field))
         return changes

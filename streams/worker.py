@@ -19,6 +19,7 @@ from metering.errors import Unavailable
 from service.health import Health
 from streams import metrics
 from streams.control import ControlPlane
+from streams.crossings import Outbox
 from streams.epochs import EpochTurn
 from streams.inserts import Inserts
 from streams.ledger import PartitionLedger, connect
@@ -43,7 +44,7 @@ _EPOCHS_READ = 2  # the current one, and the one before for what stale gateways 
 class LedgerWriter(Service):  # type: ignore[misc]
     """Starts and stops partition writers as the group assigns partitions to this process.
 
-    It keeps `serving` up to date: the (epoch, partition) whose writers have recovered and write.
+    It keeps `writers` up to date, by (epoch, partition), and `serving`: those that have recovered and write.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class LedgerWriter(Service):  # type: ignore[misc]
         settings: Settings,
         health: Health,
         serving: set[tuple[int, int]],
+        writers: dict[tuple[int, int], PartitionWriter],
         probe: Probe = no_probe,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._settings = settings
         self._serving = serving
+        self._held = writers
         self._probe = probe
         self._writers: dict[TopicPartition, tuple[PartitionWriter, asyncio.Task[None]]] = {}
         self._partitions: dict[str, tuple[int, int]] = {}
@@ -130,9 +133,12 @@ class LedgerWriter(Service):  # type: ignore[misc]
         """What changed reaches the writers before they can come to their next batch: nothing is awaited in between."""
         changed = await self._control.refresh()
         for writer, _ in self._writers.values():
-            for tenant in changed:
+            for tenant in changed.terms:
                 if writer.owns(tenant):
                     writer.recount_tenant(tenant)
+            for tenant in changed.thresholds:
+                if writer.owns(tenant):
+                    writer.compare_tenant(tenant)
 
     async def _follow_epochs(self) -> None:
         known = sorted(await self._epochs.all(), key=lambda epoch: epoch.epoch)
@@ -159,18 +165,21 @@ class LedgerWriter(Service):  # type: ignore[misc]
             self._consumer.seek(tp, 0)
             epoch, partitions = self._partitions[tp.topic]
             ledger = PartitionLedger(self._clickhouse, self._inserts, epoch, tp.partition, partitions)
+            state = PartitionState(self._redis, epoch, tp.partition)
             writer = PartitionWriter(
                 epoch,
                 tp.partition,
                 partitions,
                 PartitionLog(self._consumer, tp.topic, tp.partition),
-                PartitionState(self._redis, epoch, tp.partition),
+                state,
                 ledger,
                 self._control,
                 EpochTurn(epoch, self._epochs, ledger, self._redis, self._producer),
+                Outbox(state, self._producer),
                 self._settings,
                 self._probe,
             )
+            self._held[epoch, tp.partition] = writer
             self._writers[tp] = (writer, asyncio.create_task(writer.run(), name=f"writer-{tp.topic}-{tp.partition}"))
         _log.info("assigned", partitions=sorted((tp.topic, tp.partition) for tp in assigned))
 
@@ -185,6 +194,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
             metrics.observe_lag(f"{tp.topic}/{tp.partition}", None)
         for writer, _ in leaving:
             self._serving.discard((writer.epoch, writer.partition))
+            self._held.pop((writer.epoch, writer.partition), None)
             writer.stop()
         await asyncio.gather(*(task for _, task in leaving), return_exceptions=True)
 

@@ -82,6 +82,12 @@ async def _hear(world: World, number: int) -> None:
         await process.refresh()
 
 
+async def _count_anew(world: World, number: int, tenant: int) -> None:
+    """`tallygate rebuild counters --tenant`."""
+    if process := _process(world, number):
+        process.writer.count_tenant_anew(TENANTS[tenant])
+
+
 async def _flush(world: World) -> None:
     world.redis.put_back({})
 
@@ -143,7 +149,7 @@ async def _epoch(world: World, partitions: int) -> None:
 
 
 async def _rebuild(world: World) -> None:
-    """An operator takes the state away."""
+    """`tallygate rebuild counters`: nobody trusts the state any more."""
     newest = world.plane.epochs[-1]
     for partition in range(newest.partitions):
         world.redis.data.pop(keys.applied(newest.epoch, partition).encode(), None)
@@ -159,6 +165,7 @@ ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
     "crash": _crash,
     "stop": _stop,
     "hear": _hear,
+    "count anew": _count_anew,
     "flush": _flush,
     "save redis": _save_redis,
     "old redis": _old_redis,

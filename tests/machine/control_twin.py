@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from metering.errors import Unavailable
 from metering.meter import CompiledCatalog
-from metering.period import DEFAULT_TERMS, BillingTerm
+from metering.period import DEFAULT_TERMS, FOREVER, BillingTerm
 from streams.frame import Record
 from tenancy.epochs import Epoch, Status
 from tests.machine.gate import Gate
@@ -32,6 +32,7 @@ class CatalogsTwin:
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
         self._known = list(plane.catalogs)
+        self.fills: dict[str, int] = {}
 
     async def refresh(self) -> None:
         """Hear of what is new."""
@@ -53,6 +54,7 @@ class SubscriptionsTwin:
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
         self._known = dict(plane.terms)
+        self.number = 0
 
     async def refresh(self) -> set[str]:
         """The tenants whose terms changed."""
@@ -64,6 +66,14 @@ class SubscriptionsTwin:
     def terms(self, tenant: str) -> tuple[BillingTerm, ...]:
         """A tenant's terms."""
         return self._known.get(tenant, DEFAULT_TERMS)
+
+    def plans(self, at: int) -> dict[str, str]:
+        """None: no counter has a threshold."""
+        return {}
+
+    def next_change(self, at: int) -> int:
+        """Never."""
+        return FOREVER
 
     def all_terms(self) -> dict[str, tuple[BillingTerm, ...]]:
         """Of those that have some."""

@@ -34,3 +34,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """Nobody wakes it from another thread."""
+
+    def _asyncgen_finalizer_hook(self, agen: Any) -> None:
+        """Generators of killed processes are just forgotten."""

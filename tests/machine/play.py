@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 
@@ -32,7 +31,6 @@ async def carry_out(actions: Sequence[Action]) -> None:
     finally:
         for process in world.processes:
             await process.kill()
-        await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 def play(actions: Sequence[Action]) -> AssertionError | None:

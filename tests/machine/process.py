@@ -8,6 +8,7 @@ from typing import Any
 from metering.clock import SECOND_MS, Clock
 from metering.errors import Unavailable
 from streams.control import ControlPlane
+from streams.crossings import Outbox
 from streams.epochs import EpochTurn
 from streams.settings import Settings
 from streams.state import PartitionState
@@ -44,16 +45,18 @@ class Process:
         log: Any = self.log_twin
         views: tuple[Any, Any] = (CatalogsTwin(plane), SubscriptionsTwin(plane))
         self.control = ControlPlane(*views, clock)
+        state = PartitionState(client, *at)
         epochs: Any = EpochsTwin(plane, self.gate)
         producer = ProducerTwin(append, self.gate, lambda: OSError("gone"))
         self.writer = PartitionWriter(
             *at,
             partitions,
             log,
-            PartitionState(client, *at),
+            state,
             ledger,
             self.control,
             EpochTurn(at[0], epochs, ledger, client, producer),
+            Outbox(state, producer),
             Settings("", "", "", "", batch_records=batch, check_seconds=0.0),
             self._probe,
         )
@@ -71,7 +74,7 @@ class Process:
     async def refresh(self) -> None:
         """Hear of new catalogs and terms, as LedgerWriter._refresh_control."""
         self._heard = self._clock.now_ms()
-        for tenant in await self.control.refresh():
+        for tenant in (await self.control.refresh()).terms:
             if self.writer.owns(tenant):
                 self.writer.recount_tenant(tenant)
 

@@ -179,6 +179,7 @@ _COMMANDS: dict[bytes, Callable[..., Any]] = {
     b"ZADD": _zadd,
     b"ZREM": _drop,
     b"ZRANGE": _zrange,
+    b"PUBLISH": lambda store, channel, message: 0,
     b"EVALSHA": _evalsha,
     b"SCRIPT": _script,
 }

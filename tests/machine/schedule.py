@@ -58,6 +58,8 @@ def _one(random: Random) -> Action:
         return ("fail", random.randrange(PROCESSES), random.choice(("refused", "unheard")))
     if kind in ("crash", "stop", "hear"):
         return (kind, random.randrange(PROCESSES))
+    if kind == "count anew":
+        return (kind, random.randrange(PROCESSES), random.randrange(len(TENANTS)))
     if kind == "old ledger":
         return ("old ledger", random.randrange(4), random.choice((0, 0, 1, 2, 3)))
     if kind == "power cut":
@@ -80,7 +82,7 @@ _OFTEN = {
     12: ("crash",),
     6: ("fail", "save redis", "old redis", "save ledger"),
     4: ("old ledger", "power cut", "catalog", "terms", "epoch"),
-    3: ("stop", "hear", "flush", "merge", "trim", "rebuild"),
+    3: ("stop", "hear", "flush", "merge", "trim", "rebuild", "count anew"),
 }
 _KINDS = [kind for kinds in _OFTEN.values() for kind in kinds]
 _WEIGHTS = [weight for weight, kinds in _OFTEN.items() for _ in kinds]
