@@ -182,7 +182,8 @@ class PartitionWriter:
         recovered = await self._unless_stopped(self._recover())
         if recovered is None:
             return
-        self._applied, self._mark, self._closed_at = recovered
+        self._applied, mark, self._closed_at = recovered
+        self._mark = max(-1, min(mark, self._applied.offset - 1))
         found, self._voids = await self._state.voids()
         if found != self._applied:
             raise Moved(f"applied is {found}, not {self._applied}")
@@ -404,7 +405,7 @@ class PartitionWriter:
             upto = self._applied.offset
             if await self._ledger.accounted(self._mark, upto) != upto - self._mark:
                 raise Moved("the ledger lacks records that were applied")
-            self._mark = upto
+            self._mark = max(-1, upto - 1)  # an older copy lacks the last record: go on asking for it
         if self._control.generation != self._generation or self._asked:
             await self._count_anew()
         await self._publish(self._applied, {})
