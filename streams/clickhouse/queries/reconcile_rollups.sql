@@ -24,7 +24,7 @@ WITH
         (
             SELECT tenant, toStartOfHour(time) AS hour, time AS at, version, subject, dimensions, quantities, uniques
             FROM usage_events FINAL
-            WHERE kafkaMurmurHash(tenant) % {partitions:UInt32} = {partition:UInt32} AND voided = 0
+            WHERE (tenant, toStartOfHour(time)) IN (SELECT tenant, hour FROM computed) AND voided = 0
         ) AS events
         INNER JOIN computed ON computed.tenant = events.tenant AND computed.hour = events.hour
         LEFT JOIN taken_back ON taken_back.tenant = events.tenant AND taken_back.target = events.version
