@@ -50,7 +50,7 @@ def main() -> int:
         except (CommandError, EmitterDied, AssertionError) as error:
             output.stderr().print(f"[bold red]✗[/] with seed {seed}: {output.plain(str(error))}")
             return 1
-        except (KeyboardInterrupt, asyncio.CancelledError):
+        except KeyboardInterrupt:
             return 130
     output.show(result(outcome), given.json, report(outcome))
     return 0 if outcome.verdict.agrees else 1

@@ -1,8 +1,8 @@
 """`python -m tests.chaos.run.emitter FOLDER`: sends the slots of some tenants through spools, as far as allowed.
 
 `FOLDER/job.json` says what to send. `FOLDER/pace` holds the share of all slots that may be emitted so far, between 0
-and 1, and is read again and again. `FOLDER/status.json` tells how far this process is. Killed at any point, the next one
-goes on behind the last event that is in the spool: each slot is emitted once.
+and 1, and is read again and again. `FOLDER/status.json` tells how far this process is. Killed at any point, the next
+one goes on behind the last event that is in the spool: each slot is emitted once.
 """
 
 from __future__ import annotations

@@ -39,12 +39,12 @@ def _kills(outcome: Outcome) -> Table:
 
 
 def _meters(outcome: Outcome) -> Table:
-    numbers = ("account", "ledger", "counter's period", "counter", "hours", "rollups")
+    numbers = ("account", "ledger", "counter's period", "counter", "windows", "rollups")
     shown = table("what was used", "tenant", "meter", *numbers, "", numbers=numbers)
     for row in outcome.verdict.meters:
         totals = map(number, (row.account, row.ledger, row.counter_account, row.counter))
-        wrong = [f"{hours} wrong" if hours else "✓" for hours in (row.windows, row.rollups)]
-        shown.add_row(row.tenant, row.meter, *totals, *wrong, _mark(row.agrees))
+        others = [f"{wrong} wrong" if wrong else "✓" for wrong in (row.windows, row.rollups)]
+        shown.add_row(row.tenant, row.meter, *totals, *others, _mark(row.agrees))
     return shown
 
 
@@ -65,6 +65,6 @@ def _last_word(outcome: Outcome) -> str:
     pace = f"{events:,} events, {outcome.in_log:,} in the log, counted in {seconds:.0f} s ({events / seconds:,.0f}/s)"
     facts = f"seed {outcome.options.seed} · {len(outcome.kills)} kills · {pace}"
     if outcome.verdict.agrees:
-        return f"[bold green]✓ every total agrees[/] – account, log, ledger, hours, counters, rollups. {facts}"
+        return f"[bold green]✓ every total agrees[/] – account, log, ledger, windows, counters, rollups. {facts}"
     why = " One event was lost on purpose, and it shows." if outcome.options.plant_loss else ""
     return f"[bold red]✗ not all agree.[/]{why} {facts}"

@@ -38,7 +38,7 @@ _SETTINGS = {
 _SURPLUS = 0.5
 """Of the events between two kills, this share may be on its way when the next one comes."""
 _APPLY_SECONDS = 300.0
-_SAME_SECONDS = 20.0
+_SAME_SECONDS = 15.0
 """Rollups come a little after the ledger: a verdict is the last when it did not change for so long."""
 
 Tell = Callable[[int, int], None]
@@ -149,8 +149,8 @@ class _Stage:
         if not await drained(writers, _APPLY_SECONDS):
             raise CommandError(1, f"What was accepted was not counted within {_APPLY_SECONDS:g} s.", "See the logs.")
         counted = time.monotonic() - self._began
-        epoch = int((await self._api.console("GET", "/v1/applied"))["epoch"])
-        log = await read_log(state["kafka"], epoch)
+        applied = await self._api.console("GET", "/v1/applied")
+        log = await read_log(state["kafka"], applied["epoch"], applied["count"])
         verdict = await self._last_verdict(state["clickhouse"], log)
         self._outcome = Outcome(self._options, self._killer.kills, sent, counted, log.total(), verdict)
 

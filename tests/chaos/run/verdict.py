@@ -14,7 +14,7 @@ from cli.api import Api
 from local.demo_account import plain
 from metering import topics
 from tests.chaos.run.account import METERS, Account, Cell
-from tests.chaos.run.workload import HOUR_MS
+from tests.chaos.run.workload import HOUR_MS, RECENT_HOURS
 
 _PAGE = 1000
 _SILENT_MS = 2000
@@ -32,7 +32,7 @@ _BY_RULE = {"sum": 0, "count": 1, "lowest": 2, "highest": 3, "last": 4, "distinc
 
 class MeterRow(NamedTuple):
     """One meter of one tenant; the counter with what the account says of its period. `windows` and `rollups`: how many
-    hours the console's usage by hour, and the rows of usage_hourly themselves, have otherwise than the account."""
+    days and recent hours of the console's, and hours of usage_hourly itself, the account has otherwise."""
 
     tenant: str
     meter: str
@@ -79,13 +79,12 @@ class Verdict(NamedTuple):
         return bool(self.meters) and all(of_meters) and all(of_events)
 
 
-async def read_log(kafka: str, epoch: int) -> Counter[str]:
+async def read_log(kafka: str, epoch: int, partitions: int) -> Counter[str]:
     """How many events of each tenant stand in the log of an epoch, counted by hand."""
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest", group_id=None)
     await consumer.start()
     try:
-        topic = topics.events(epoch)
-        places = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        places = [TopicPartition(topics.events(epoch), number) for number in range(partitions)]
         consumer.assign(places)
         await consumer.seek_to_beginning(*places)
         lines: Counter[str] = Counter()
@@ -112,14 +111,16 @@ async def judge(
             await api.console("GET", "/v1/usage", tenant=account.tenant, source=source)
             for source in ("ledger", "counters")
         ]
-        by_hour = await _by_hour(api, account.tenant, min(hours), max(hours))
+        late = max(hours) - RECENT_HOURS
+        days = await _windows(api, account.tenant, "day", min(hours) // 24 * 24, late)
+        recent = await _windows(api, account.tenant, "hour", late + 1, max(hours))
         rollups = await _rollups(clickhouse, account.tenant)
         sealed = {hour for hour in hours | {hour for _, hour in rollups} if (hour + 2) * HOUR_MS <= now_ms}
         for name, rule in METERS.items():
             counter = counters["meters"].get(name) or {}
             own = {hour for hour in hours if counter and _hour(counter["from"]) <= hour < _hour(counter["to"])}
-            found = by_hour[name]
-            cells = {hour: account.total(rule, [hour]) for hour in hours | sealed | found.keys()}
+            cells = {hour: account.total(rule, [hour]) for hour in hours | sealed}
+            by_day = {day: account.total(rule, range(day, min(day + 24, late + 1))) for _, day in days}
             verdict.meters.append(
                 MeterRow(
                     account.tenant,
@@ -128,7 +129,8 @@ async def judge(
                     ledger["meters"][name]["total"],
                     account.total(rule, own),
                     counter.get("total"),
-                    sum(not _same(cells[hour], found.get(hour)) for hour in hours | found.keys()),
+                    sum(not _same(total, days[name, day]) for day, total in by_day.items())
+                    + sum(not _same(cells[hour], recent.get((name, hour))) for hour in hours if hour > late),
                     sum(not _same(cells[hour], rollups.get((name, hour))) for hour in sealed),
                 )
             )
@@ -146,15 +148,14 @@ async def judge(
     return verdict
 
 
-async def _by_hour(api: Api, tenant: str, first: int, last: int) -> dict[str, dict[int, str | None]]:
-    """Meter → hour → total, by the console; every hour from the first to the last."""
-    found: dict[str, dict[int, str | None]] = {name: {} for name in METERS}
-    span = {"from": _iso(first), "to": _iso(last + 1), "window": "hour", "limit": _PAGE}
+async def _windows(api: Api, tenant: str, window: str, first: int, last: int) -> dict[tuple[str, int], str | None]:
+    """(meter, hour in which it begins) → total of every hour or day from the first hour to the last, by the console."""
+    span = {"from": _iso(first), "to": _iso(last + 1), "window": window, "limit": _PAGE}
+    found: dict[tuple[str, int], str | None] = {}
     cursor = None
     while True:
         page = await api.console("GET", "/v1/usage", tenant=tenant, cursor=cursor, **span)
-        for row in page["rows"]:
-            found[row["meter"]][_hour(row["from"])] = row["total"]
+        found |= {(row["meter"], _hour(row["from"])): row["total"] for row in page["rows"]}
         cursor = page["next"]
         if cursor is None:
             return found
