@@ -3,11 +3,12 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
+EVENTS ?= 2000000
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo up test check bench kafka lock clean help
+.PHONY: demo up test chaos check bench kafka lock clean help
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -25,6 +26,9 @@ up: $(READY) ## a whole Tallygate on this machine, until Ctrl-C
 
 test: $(READY) ## all tests; those on Apache Kafka too where Maven can fetch it
 	$(BIN)/python -m tools.with_kafka $(WORKERS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+
+chaos: $(READY) ## kill everything again and again, and prove the totals; EVENTS=n, SEED=n, CHAOS=--plant-loss
+	$(BIN)/python -m tests.chaos.run --events $(EVENTS) $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ class DemoSystem:
         self._stopping = stopping
 
     @classmethod
-    async def start(cls, data_dir: Path, kafka: str | None, catalog: Path) -> DemoSystem:
-        """Start and wait until ready. Raises CommandError if it stops instead."""
+    async def start(
+        cls, data_dir: Path, kafka: str | None, catalog: Path, workers: Mapping[str, int] | None = None
+    ) -> DemoSystem:
+        """Start and wait until ready; see SystemOptions. Raises CommandError if it stops instead."""
         from local.system import SystemOptions, run_system
 
         ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         stopping = asyncio.Event()
-        options = SystemOptions(data_dir, "auto", kafka, catalog)
+        options = SystemOptions(data_dir, "auto", kafka, catalog, workers or {})
         running = asyncio.create_task(run_system(options, ready.set_result, stopping))
         try:
             either: set[asyncio.Future[Any]] = {running, ready}

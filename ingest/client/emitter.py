@@ -136,6 +136,12 @@ class Emitter:
         await self._take(event)
 
     @property
+    def emitted(self) -> int:
+        """How many events were taken, those of earlier processes with the same spool too: where a sender goes on that
+        was killed before it could note what it had emitted."""
+        return self._opened.appended
+
+    @property
     def waiting(self) -> int:
         """How many events are not answered yet, those of an earlier process in the same spool too."""
         return self._opened.appended - self._opened.acknowledged
