@@ -6,6 +6,8 @@ for seconds, has missed something and reads Redis afresh; so a message may get l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 
@@ -21,7 +23,7 @@ class FeedMessage(msgspec.Struct, frozen=True):
     applied: int
     clock: int
     sequence: str
-    counters: dict[str, list[str | None]] = {}
+    counters: dict[str, Sequence[str | None]] = {}
 
 
 encode = msgspec.json.Encoder().encode

@@ -78,10 +78,7 @@ class Outbox:
             return []
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                told = [
-                    await self._producer.send(topics.CROSSINGS, message, key=crossing.decode(message).tenant.encode())
-                    for message in waiting.values()
-                ]
+                told = [await self._producer.send(topics.CROSSINGS, message, key=id) for id, message in waiting.items()]
                 await asyncio.gather(*told)
         except (KafkaError, OSError, TimeoutError) as error:
             raise Unavailable(f"Kafka: {error!r}") from error

@@ -13,9 +13,13 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
+import structlog
+
 from metering.clock import DAY_MS
 from streams import metrics
 from streams.inserts import translated
+
+_log = structlog.get_logger(__name__)
 
 _LONGEST_REST = 60.0
 
@@ -57,7 +61,10 @@ class Retention:
 
         A rewrite that somebody else began, or that outlived this process, is not joined by another: 0, and later again.
         """
-        if due.newest == 0 or await self._busy():
+        if due.newest == 0:
+            return 0
+        if await self._busy():
+            _log.warning("payloads wait until another rewrite is done; system.mutations tells which")
             return 0
         parameters = {
             "tenants": ["", *due.of],  # transform() takes no empty arrays; no tenant is called so

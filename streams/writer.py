@@ -7,6 +7,7 @@ again, and step 4 lets one of them through (ledger.md).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -46,6 +47,7 @@ _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 _READ_MS = 500
 _TURN_SECONDS = 0.2
 _COMPARED_AT_ONCE = 500
+_UNTOLD_SECONDS = 10.0
 _LEDGER_CHECK_EVERY = 10
 """In looks at Redis: the ledger can only be older after somebody put it back, and asking it costs more."""
 
@@ -85,6 +87,7 @@ class PartitionWriter:
         self._turn = turn
         self._outbox = outbox
         self._untold = True
+        self._tell_again = 0.0
         self._uncompared: set[str] = set()
         self._sequence = ""
         self._settings = settings
@@ -299,7 +302,7 @@ class PartitionWriter:
         operations = self._state.drop(answer.expired)
         for bucket, marks in digests_by_bucket(judged, self._window, last.clock).items():
             operations += self._state.add_digests(bucket, marks, self._window.ends(bucket))
-        operations += changes.operations(self._state, meters)
+        operations += changes.operations(self._state)
         still_open = [one for one in uncounted if Period(one[1].start, one[1].end).is_open(last.clock)]
         sequence = self._sequence
         if still_open:
@@ -321,7 +324,7 @@ class PartitionWriter:
 
         # 5. Tell. A crash here leaves crossings in the outbox: whoever comes next tells them, again maybe.
         metrics.observe_batch(judged)
-        await self._publish(before, changes.texts)
+        await self._publish(before, changes.told())
         await self._tell_crossings()
         await self._probe("5")
 
@@ -343,13 +346,13 @@ class PartitionWriter:
         self._untold = self._untold or bool(crossings)
         await self._tell_crossings()
 
-    async def _publish(self, before: Applied, counters: dict[str, list[str | None]]) -> None:
+    async def _publish(self, before: Applied, counters: dict[str, Sequence[str | None]]) -> None:
         offset, _, clock = self._applied
         await self._state.publish(FeedMessage(before.offset, offset, clock, self._sequence, counters))
 
     async def _tell_crossings(self) -> None:
-        """Empty the outbox into Kafka. What Kafka does not take now waits in it for the next look."""
-        if not self._untold:
+        """Empty the outbox into Kafka. What Kafka does not take now waits there, and batches do not."""
+        if not self._untold or time.monotonic() < self._tell_again:
             return
         try:
             told = await self._outbox.send()
@@ -357,6 +360,7 @@ class PartitionWriter:
             await self._outbox.remove(told)
             self._untold = False
         except Unavailable as away:
+            self._tell_again = time.monotonic() + _UNTOLD_SECONDS
             _log.warning("crossings wait", epoch=self.epoch, partition=self.partition, reason=str(away))
 
     async def _decode(self, records: Sequence[Record]) -> list[tuple[Frame, list[EventRows]]]:
