@@ -27,11 +27,15 @@ FAR_BEHIND = 200_000
 
 
 class Recovered(NamedTuple):
-    """Go on behind `applied`; the ledger was verified up to `mark`; `closed_at`: closing frame's offset or -1."""
+    """Go on behind `applied`; the ledger was verified up to `mark`; `closed_at`: closing frame's offset or -1.
+
+    `config`: how the counters are counted (ControlPlane.fingerprint).
+    """
 
     applied: Applied
     mark: int
     closed_at: int
+    config: str
 
 
 class Recovery:
@@ -68,9 +72,9 @@ class Recovery:
         if applied is not None and applied.offset <= prefix < applied.offset + FAR_BEHIND:
             same_config = await self._state.config() == config
             if same_config and await self._holds(applied.offset, applied.checksum, start):
-                return Recovered(applied, applied.offset, closed_at if closed_at <= applied.offset else -1)
+                return Recovered(applied, applied.offset, closed_at if closed_at <= applied.offset else -1, config)
         applied = await self._rebuild(prefix, start, config, vitals)
-        return Recovered(applied, prefix, closed_at if closed_at <= prefix else -1)
+        return Recovered(applied, prefix, closed_at if closed_at <= prefix else -1, config)
 
     async def _holds(self, offset: int, expected: int, start: int) -> bool:
         """Whether the log holds the record that was applied last, or begins with the first that wasn't."""

@@ -177,10 +177,12 @@ class PartitionState:
             {mark: _hours(text.decode()) for mark, text in voids.items()},
         )
 
-    async def apply(self, expected: int, new: Applied, operations: Sequence[Operation]) -> bool:
-        """Step 4: all of it if `applied` stands at offset `expected`, else nothing (False)."""
-        names, arguments = _encode(operations, first_key=2)
-        answer = await self._wire.script(_APPLY, [self._applied, *names], [pack([expected, *new]), *arguments])
+    async def apply(self, expected: int, config: str, new: Applied, operations: Sequence[Operation]) -> bool:
+        """Step 4: all of it if `applied` stands at offset `expected` and the counters are counted by `config`, else
+        nothing (False)."""
+        names, arguments = _encode(operations, first_key=3)
+        fixed = pack([expected, config, *new])
+        answer = await self._wire.script(_APPLY, [self._applied, self._config, *names], [fixed, *arguments])
         return bool(answer == 1)
 
     async def begin_rebuild(self, token: str) -> bool:

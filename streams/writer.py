@@ -100,6 +100,7 @@ class PartitionWriter:
         self._recount: set[str] = set()
         self._asked: dict[str, asyncio.Future[None]] = {}
         self._applied = Applied(-1, 0, 0)
+        self._config = ""
         self._voids: VoidIndex = {}
         self._mark = -1
         self._closed_at = -1
@@ -185,7 +186,7 @@ class PartitionWriter:
         recovered = await self._unless_stopped(self._recover())
         if recovered is None:
             return
-        self._applied, mark, self._closed_at = recovered
+        self._applied, mark, self._closed_at, self._config = recovered
         self._mark = max(-1, min(mark, self._applied.offset - 1))
         found, self._voids = await self._state.voids()
         if found != self._applied:
@@ -311,7 +312,7 @@ class PartitionWriter:
             operations.append(self._state.set_sequence(sequence))
         waiting = merged(self._voids, voids.added, last.clock)
         operations += self._state.set_voids(waiting)
-        if not await self._state.apply(self._applied.offset, new, operations):
+        if not await self._state.apply(self._applied.offset, self._config, new, operations):
             raise Moved("another writer applied this batch")
         self._cache.keep(changes, uncounted)
         for mark in voids_of(answer.expired):
@@ -442,9 +443,9 @@ class PartitionWriter:
         sequence = token_hex(8)
         operations += [self._state.set_config(config), self._state.set_sequence(sequence)]
         self._cache.clear()
-        if not await self._state.apply(self._applied.offset, self._applied, operations):
+        if not await self._state.apply(self._applied.offset, self._config, self._applied, operations):
             raise Moved("another writer applied a batch")
-        self._generation, self._counted, self._sequence = generation, meters, sequence
+        self._generation, self._counted, self._config, self._sequence = generation, meters, config, sequence
         self._uncompared.update(self._watched() if everyone else (*tenants, *asked))
         self._recount.difference_update(tenants)
         for tenant, done in asked.items():

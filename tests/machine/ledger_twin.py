@@ -129,8 +129,8 @@ class LedgerTwin:
         self._tables = tables
         self._gate = gate
         self._now = now
+        self.at, self.partitions = at, partitions
         self._epoch, self._partition = at
-        self._partitions = partitions
 
     async def _ask(self, name: str, effect: Callable[[], T]) -> T:
         return await self._gate.through(name, effect, _away)
@@ -166,7 +166,7 @@ class LedgerTwin:
         return epoch < self._epoch or (epoch == self._epoch and offset <= upto)
 
     def _mine(self, tenant: str) -> bool:
-        return partition_of(tenant, self._partitions) == self._partition
+        return partition_of(tenant, self.partitions) == self._partition
 
     async def mark(self) -> int:
         """mark.sql."""

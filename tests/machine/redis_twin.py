@@ -125,11 +125,12 @@ def _operations(store: RedisStore, keys: Sequence[bytes], arguments: Sequence[by
 
 def _apply(store: RedisStore, keys: Sequence[bytes], arguments: Sequence[bytes]) -> int:
     """streams/lua/apply.lua."""
-    if store.hash(keys[0]).get(b"offset") != arguments[0]:
+    expected, config, offset, checksum, clock = arguments[:5]
+    if store.hash(keys[0]).get(b"offset") != expected or store.text(keys[1]) != config:
         return 0
     _delete(store, keys[0])
-    _operations(store, keys, arguments[4:])
-    _hset(store, keys[0], b"offset", arguments[1], b"checksum", arguments[2], b"clock", arguments[3])
+    _operations(store, keys, arguments[5:])
+    _hset(store, keys[0], b"offset", offset, b"checksum", checksum, b"clock", clock)
     return 1
 
 
@@ -216,9 +217,11 @@ class _Connection:
         """Commands as bytes; MULTI to EXEC, or a script, is one turn."""
         words = [_parsed(one) for one in packed]
         name = words[0][0].decode()
-        self._replies = await self._gate.through(name, lambda: iter(self._run(words)), lambda: RedisAway("gone"))
+        self._replies = await self._gate.through(
+            name, lambda: iter(self._run(packed, words)), lambda: RedisAway("gone")
+        )
 
-    def _run(self, commands: Sequence[list[bytes]]) -> list[Any]:
+    def _run(self, packed: Sequence[bytes], commands: Sequence[list[bytes]]) -> list[Any]:
         if commands[0][0] != b"MULTI":
             return [_answer(self._store, words) for words in commands]
         answers = [self._store.run(words) for words in commands[1:-1]]

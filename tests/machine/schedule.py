@@ -35,13 +35,14 @@ def draw(seed: int) -> list[Action]:
     """The schedule of a seed."""
     random = Random(seed)
     actions: list[Action] = [("begin", random.choice((1, 1, 2)))]
+    stressed = random.choice(_STRESSES)
+    weights = [weight * (4 if kind in stressed else 1) for kind, weight in zip(_KINDS, _WEIGHTS, strict=True)]
     for _ in range(random.randint(6, 26)):
-        actions.append(_one(random))
+        actions.append(_one(random, random.choices(_KINDS, weights)[0]))
     return actions
 
 
-def _one(random: Random) -> Action:
-    kind = random.choices(_KINDS, _WEIGHTS)[0]
+def _one(random: Random, kind: str) -> Action:
     if kind == "send":
         events = tuple(_event(random) for _ in range(random.choice((1, 1, 2, 3, 5))))
         form = random.choices(("gateway", "foreign", "stale", "astray"), (80, 8, 8, 4))[0]
@@ -84,6 +85,16 @@ _OFTEN = {
     4: ("old ledger", "power cut", "catalog", "terms", "epoch"),
     3: ("stop", "hear", "flush", "merge", "trim", "rebuild", "count anew"),
 }
+_STRESSES: tuple[tuple[str, ...], ...] = (
+    (),
+    ("start", "until", "rebuild", "flush"),
+    ("save ledger", "old ledger", "power cut", "merge"),
+    ("save redis", "old redis", "flush"),
+    ("until", "catalog", "terms", "hear", "count anew"),
+    ("start", "epoch", "trim"),
+    ("pass",),
+)
+"""What happens more often than usual in a schedule: rules meet those that hurt them."""
 _KINDS = [kind for kinds in _OFTEN.values() for kind in kinds]
 _WEIGHTS = [weight for weight, kinds in _OFTEN.items() for _ in kinds]
 

@@ -26,6 +26,26 @@ FOUND: dict[str, list[Action]] = {
         ("epoch", 1),
         ("send", 1, "stale", (call(1),)),
     ],
+    "a writer that wakes at step 4 applies counters by terms that another has replaced": [
+        ("begin", 1),
+        ("send", 0, "gateway", (call(1),)),
+        ("start", -1, 0, 10),
+        ("until", 0, "3d"),
+        ("terms", 0, 15, "+05:30"),
+        ("start", -1, 0, 3),
+        ("until", 1, "3d"),
+        ("step", 0, 13),
+    ],
+    "an older ledger is not noticed while nothing comes": [
+        ("begin", 1),
+        ("send", 0, "gateway", (("new", 5, 111636432, "visit", "0.0", "b"),)),
+        ("start", -1, 0, 10),
+        *[("step", 0, 60)] * 5,
+        ("old ledger", 0, 0),
+        ("pass", 3110400000),
+        ("send", 0, "gateway", (("again", 0, "data", 3000000, "25.0"),)),
+        ("step", 0, 13),
+    ],
 }
 
 
