@@ -134,6 +134,7 @@ class PartitionWriter:
                     failures += 1
         except Halt as halt:
             self.vitals.halt(str(halt))
+            metrics.HALTS.inc()
             _log.error("halted", epoch=self.epoch, partition=self.partition, reason=str(halt))
             await self._close_when_given_up()
 
@@ -178,7 +179,8 @@ class PartitionWriter:
                 self.vitals.progress()
                 if self._stopping.is_set():
                     return
-            self.vitals.lag = self._log.lag()
+            if (lag := self._log.lag()) is not None:
+                self.vitals.lag = lag
             if self.vitals.look_due(self._settings.check_seconds):
                 looks += 1
                 await self._look(ledger_too=looks % _LEDGER_CHECK_EVERY == 0)
@@ -222,7 +224,9 @@ class PartitionWriter:
 
     async def _batch(self, records: Sequence[Record]) -> None:
         # 1. Decode and resolve. No effect yet; a crash here leaves nothing.
+        steps = metrics.Steps()
         decoded = await self._decode(records)
+        steps.done("decode")
         frames = [frame for frame, _ in decoded]
         first, last = frames[0], frames[-1]
         new = Applied(last.offset, last.checksum, last.clock)
@@ -246,6 +250,7 @@ class PartitionWriter:
         changes = await self._cache.prepare(deltas, uncounted, meters, self._state, self._applied, last.clock)
         if changes is None:
             raise Moved("applied moved between two questions")
+        steps.done("decide")
         await self._probe("2")
 
         # 3. Write the ledger: rows, what voids took back, dead letters, and last the frames that vouch for them. A
@@ -263,6 +268,7 @@ class PartitionWriter:
         await self._ledger.insert_dead(dead_blocks(judged, self.epoch, self.partition))
         await self._probe("3c")
         await self._ledger.insert_frames(frame_blocks(judged, self.epoch, self.partition))
+        steps.done("write")
         await self._probe("3d")
 
         # 4. Apply, fenced by `applied`. A crash before it leaves a ledger that is ahead: its rows are met again as
@@ -282,6 +288,7 @@ class PartitionWriter:
             self._voids.pop(mark, None)
         self._voids |= waiting
         self._applied = new
+        steps.done("apply")
         await self._probe("4")
 
         # 5. Tell. Nothing depends on it.
