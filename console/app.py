@@ -19,6 +19,7 @@ from service.health import Health
 from service.openapi import add_openapi_route
 from service.problems import problem_middleware
 from service.run import new_app
+from service.watch import Watch
 from tenancy.catalogs import Catalogs
 from tenancy.database import Database
 from tenancy.epochs import Epochs
@@ -30,6 +31,7 @@ from usage.windows import WindowReader
 
 _CLICKHOUSE = web.AppKey("clickhouse", ClickHouse)
 _PUBLISHER = web.AppKey("publisher", Publisher)
+_WATCHES = web.AppKey("watches", list[Watch])
 
 
 def build(settings: Settings) -> web.Application:
@@ -39,8 +41,14 @@ def build(settings: Settings) -> web.Application:
     clickhouse = ClickHouse(settings.clickhouse)
     publisher = Publisher(database, redis)
 
+    watches = {
+        "clickhouse": Watch("ClickHouse", clickhouse.ping),
+        "redis": Watch("Redis", redis.ping),
+        "sql": Watch("SQL", database.ping),
+    }
     health = Health()
-    health.add("clickhouse", clickhouse.problem)
+    for name, watch in watches.items():
+        health.add(name, watch.failure)
     health.add("snapshots", lambda: publisher.trouble)
 
     app = new_app(health, [problem_middleware])
@@ -56,6 +64,7 @@ def build(settings: Settings) -> web.Application:
     app[COUNTERS] = CounterReader(redis)
     app[_CLICKHOUSE] = clickhouse
     app[_PUBLISHER] = publisher
+    app[_WATCHES] = list(watches.values())
     app.cleanup_ctx.extend([_stores, voids.session, _running])
     add_openapi_route(app, "console")
     for resource in (tenants, keys, catalog, usage, voids, alerts, operations, system):
@@ -72,7 +81,8 @@ async def _stores(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(app[_CLICKHOUSE].run()), asyncio.create_task(app[_PUBLISHER].run())]
+    running = [app[_PUBLISHER].run(), *(watch.run() for watch in app[_WATCHES])]
+    tasks = [asyncio.create_task(one) for one in running]
     yield
     for task in tasks:
         task.cancel()

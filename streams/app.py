@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import faust
-from aiohttp import web
 from mode import Service
 
-from service.health import Health, add_ops_routes
+from service.health import Health
+from service.ops import OpsServer
 from streams.derived import DerivedStreams
 from streams.operation_worker import OperationWorker
 from streams.retention_worker import RetentionWorker
@@ -19,24 +19,20 @@ from streams.worker import LedgerWriter
 from streams.writer import PartitionWriter, Probe, no_probe
 
 
-class OpsServer(Service):  # type: ignore[misc]
+class Ops(Service):  # type: ignore[misc]
     """`/livez`, `/readyz`, `/metrics` on the ops port."""
 
     def __init__(self, settings: Settings, health: Health, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._settings = settings
-        app = web.Application()
-        add_ops_routes(app, health)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._server = OpsServer(health, settings.host, settings.ops_port)
 
     async def on_start(self) -> None:
         """Listen before the writer starts: while it waits for its dependencies, readiness says for which."""
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._settings.host, self._settings.ops_port).start()
+        await self._server.start()
 
     async def on_stop(self) -> None:
         """Close the port."""
-        await self._runner.cleanup()
+        await self._server.stop()
 
 
 def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
@@ -62,7 +58,7 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
     app.producer_only = True
 
     @app.service
-    class Ops(OpsServer):
+    class OpsPort(Ops):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(settings, health, **kwargs)
 

@@ -12,6 +12,7 @@ import structlog
 
 from metering.errors import Halt, Unavailable
 from metering.frame import checksum
+from streams import metrics
 from streams.control import ControlPlane
 from streams.dedupe import Window
 from streams.ledger import PartitionLedger
@@ -72,8 +73,10 @@ class Recovery:
         if applied is not None and applied.offset <= prefix < applied.offset + FAR_BEHIND:
             same_config = await self._state.config() == config
             if same_config and await self._holds(applied.offset, applied.checksum, start):
+                metrics.RECOVERIES.labels("resumed").inc()
                 return Recovered(applied, applied.offset, closed_at if closed_at <= applied.offset else -1, config)
         applied = await self._rebuild(prefix, start, config, vitals)
+        metrics.RECOVERIES.labels("rebuilt").inc()
         return Recovered(applied, prefix, closed_at if closed_at <= prefix else -1, config)
 
     async def _holds(self, offset: int, expected: int, start: int) -> bool:

@@ -156,6 +156,7 @@ class PartitionWriter:
                     failures += 1
         except Halt as halt:
             self.vitals.halt(str(halt))
+            metrics.HALTS.inc()
             _log.error("halted", epoch=self.epoch, partition=self.partition, reason=str(halt))
             await self._close_when_given_up()
         finally:
@@ -208,7 +209,8 @@ class PartitionWriter:
                 if self._stopping.is_set():
                     return
             await self._compare()
-            self.vitals.lag = self._log.lag()
+            if (lag := self._log.lag()) is not None:
+                self.vitals.lag = lag
             if self.vitals.look_due(self._settings.check_seconds):
                 looks += 1
                 await self._look(ledger_too=looks % _LEDGER_CHECK_EVERY == 0)
@@ -252,7 +254,9 @@ class PartitionWriter:
 
     async def _batch(self, records: Sequence[Record]) -> None:
         # 1. Decode and resolve. No effect yet; a crash here leaves nothing.
+        steps = metrics.Steps()
         decoded = await self._decode(records)
+        steps.done("decode")
         frames = [frame for frame, _ in decoded]
         first, last = frames[0], frames[-1]
         new = Applied(last.offset, last.checksum, last.clock)
@@ -277,6 +281,7 @@ class PartitionWriter:
         changes = await self._cache.prepare(deltas, uncounted, meters, self._state, self._applied, last.clock, watch)
         if changes is None:
             raise Moved("applied moved between two questions")
+        steps.done("decide")
         await self._probe("2")
 
         # 3. Write the ledger: rows, what voids took back, dead letters, and last the frames that vouch for them. A
@@ -296,6 +301,7 @@ class PartitionWriter:
         await self._ledger.insert_dead(dead_blocks(judged, self.epoch, self.partition))
         await self._probe("3c")
         await self._ledger.insert_frames(frame_blocks(judged, self.epoch, self.partition))
+        steps.done("write")
         await self._probe("3d")
 
         # 4. Apply, fenced by `applied`. A crash before it leaves a ledger that is ahead: its rows are met again as
@@ -321,6 +327,7 @@ class PartitionWriter:
         before, self._applied, self._sequence = self._applied, new, sequence
         self._untold = self._untold or bool(changes.crossed)
         self._uncompared.update(tenant for tenant, _ in still_open)
+        steps.done("apply")
         await self._probe("4")
 
         # 5. Tell. A crash here leaves crossings in the outbox: whoever comes next tells them, again maybe.
