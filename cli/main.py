@@ -13,6 +13,7 @@ from cli import (
     alerts,
     catalog,
     check,
+    dead,
     demo,
     key,
     migrate,
@@ -24,6 +25,7 @@ from cli import (
     settings,
     status,
     tenant,
+    trace,
     up,
     usage,
     void,
@@ -62,8 +64,10 @@ app.command(epilog=usage.EXAMPLES, rich_help_panel=_USE)(usage.usage)
 app.command(epilog=check.EXAMPLES, rich_help_panel=_USE)(check.check)
 app.command(epilog=alerts.EXAMPLES, rich_help_panel=_USE)(alerts.alerts)
 app.command(epilog=void.EXAMPLES, rich_help_panel=_USE)(void.void)
+app.command(epilog=trace.EXAMPLES, rich_help_panel=_PROVE)(trace.trace)
 app.command(epilog=reconcile.EXAMPLES, rich_help_panel=_PROVE)(reconcile.reconcile)
 app.command(epilog=replay.EXAMPLES, rich_help_panel=_PROVE)(replay.replay)
+app.add_typer(dead.app, name="dead", rich_help_panel=_PROVE)
 app.add_typer(rebuild.app, name="rebuild", rich_help_panel=_PROVE)
 app.add_typer(tenant.app, name="tenant", rich_help_panel=_MANAGE)
 app.add_typer(key.app, name="key", rich_help_panel=_MANAGE)

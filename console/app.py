@@ -9,9 +9,22 @@ from contextlib import suppress
 from aiohttp import web
 from redis.asyncio import Redis
 
-from console.api import alerts, catalog, keys, operations, system, tenants, usage, voids
+from console import gateway
+from console.api import alerts, catalog, keys, letters, operations, system, tenants, trace, usage, voids
 from console.clickhouse import ClickHouse
-from console.deps import CATALOGS, COUNTERS, DATABASE, EPOCHS, OPERATIONS, REDIS, SETTINGS, USAGE, WINDOWS
+from console.deps import (
+    CATALOGS,
+    COUNTERS,
+    DATABASE,
+    EPOCHS,
+    LETTERS,
+    OPERATIONS,
+    REDIS,
+    SETTINGS,
+    TRACER,
+    USAGE,
+    WINDOWS,
+)
 from console.settings import Settings
 from metering.clock import SystemClock
 from service.auth import KEY_RING
@@ -26,7 +39,9 @@ from tenancy.epochs import Epochs
 from tenancy.keys import KeyRing
 from tenancy.operations import Operations
 from tenancy.snapshots import Publisher
+from usage.letters import Letters
 from usage.reader import CounterReader, UsageReader
+from usage.trace import Tracer
 from usage.windows import WindowReader
 
 _CLICKHOUSE = web.AppKey("clickhouse", ClickHouse)
@@ -59,15 +74,17 @@ def build(settings: Settings) -> web.Application:
     app[OPERATIONS] = Operations(database)
     app[KEY_RING] = KeyRing(database, SystemClock())
     app[REDIS] = redis
+    app[TRACER] = Tracer(clickhouse)
     app[USAGE] = UsageReader(clickhouse)
     app[WINDOWS] = WindowReader(clickhouse)
+    app[LETTERS] = Letters(clickhouse)
     app[COUNTERS] = CounterReader(redis)
     app[_CLICKHOUSE] = clickhouse
     app[_PUBLISHER] = publisher
     app[_WATCHES] = list(watches.values())
-    app.cleanup_ctx.extend([_stores, voids.session, _running])
+    app.cleanup_ctx.extend([_stores, gateway.session, _running])
     add_openapi_route(app, "console")
-    for resource in (tenants, keys, catalog, usage, voids, alerts, operations, system):
+    for resource in (tenants, keys, catalog, usage, voids, trace, letters, alerts, operations, system):
         app.add_routes(resource.routes)
     return app
 

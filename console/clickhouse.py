@@ -11,7 +11,7 @@ from metering.errors import Unavailable
 
 
 class ClickHouse:
-    """A client that connects when it can. `query` is the driver's own."""
+    """A client that connects when it can. `query` and `command` are the driver's own."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -22,6 +22,12 @@ class ClickHouse:
         if self._client is None:
             raise Unavailable("ClickHouse has not answered yet")
         return await self._client.query(query, parameters=parameters)
+
+    async def command(self, statement: str, parameters: dict[str, Any]) -> None:
+        """A statement that answers nothing. Raises like `query`."""
+        if self._client is None:
+            raise Unavailable("ClickHouse has not answered yet")
+        await self._client.command(statement, parameters=parameters)
 
     async def ping(self) -> None:
         """Connect if it is not yet, and ask whether it answers. Raises Unavailable, or what the driver raises."""
