@@ -1,4 +1,4 @@
-"""The worker process: one Faust app that hosts the writer, rollups, operations, retention and derived streams."""
+"""The worker process: one Faust app that hosts the writer and what works behind it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mode import Service
 
 from service.health import Health
 from service.ops import OpsServer
+from streams.conflict_worker import ConflictWorker
 from streams.derived import DerivedStreams
 from streams.operation_worker import OperationWorker
 from streams.retention_worker import RetentionWorker
@@ -71,6 +72,11 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
     class Rollups(RollupWorker):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(settings, health, serving, **kwargs)
+
+    @app.service
+    class Conflicts(ConflictWorker):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, writers, **kwargs)
 
     @app.service
     class Operations(OperationWorker):

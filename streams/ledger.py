@@ -97,6 +97,17 @@ class UnfilledRow(NamedTuple):
     hour: int
 
 
+class CountedBody(NamedTuple):
+    """What was counted under a name, as it was received, and where it stands."""
+
+    event: bytes
+    epoch: int
+    partition: int
+    offset: int
+    line: int
+    version: int
+
+
 class PartitionLedger:
     """The ledger as one partition's writer sees it. Every method raises Unavailable when ClickHouse fails."""
 
@@ -237,6 +248,28 @@ class PartitionLedger:
             async with stream:
                 async for block in stream:
                     yield [UnfilledRow(tenant, event.encode(), *rest) for tenant, event, *rest in block]
+
+    async def conflict_mark(self) -> int:
+        """Up to which record duplicates were compared, -1 if none were."""
+        return await self._number("conflict_mark")
+
+    async def set_conflict_mark(self, upto: int) -> None:
+        """Remember that duplicates up to record `upto` were compared."""
+        async with translated():
+            await self._client.command(_query("conflict_set_mark"), parameters={**self._at, "upto": upto})
+
+    async def repeating(self, after: int, upto: int, most: int) -> list[tuple[int, int]]:
+        """(offset, clock in ms) of the next records behind `after` that repeat events."""
+        return [
+            (offset, clock) for offset, clock in await self._rows("conflict_records", after=after, upto=upto, most=most)
+        ]
+
+    async def counted_bodies(
+        self, tenant: str, names: Sequence[tuple[str, str]], hours: Sequence[int]
+    ) -> dict[tuple[str, str], CountedBody]:
+        """What was counted under each (source, id), in one of `hours` (since 1970) if there are any."""
+        rows = await self._rows("conflict_rows", tenant=tenant, names=list(names), hours=list(hours))
+        return {(source, id): CountedBody(event.encode(), *at) for source, id, event, *at in rows}
 
     async def taken_back(self) -> set[tuple[str, int]]:
         """(tenant, version) of every row that voids of this partition and epoch took back."""

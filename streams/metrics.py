@@ -37,6 +37,9 @@ RECOVERIES = Counter(
 )
 HALTS = Counter("tallygate_writer_halts", "Partitions that stopped for good")
 LAG = Gauge("tallygate_writer_lag_records", "Records not yet applied", ["partition"])
+CONFLICTS = Counter(
+    "tallygate_conflicts", "Resends that say something else than what was counted; some are found twice"
+)
 DRIFT = Gauge("tallygate_drift", "What two stores said otherwise at the last reconciliation", ["pair"])
 RECONCILED = Gauge("tallygate_reconciled_timestamp_seconds", "When this process last reconciled its partitions")
 CROSSINGS = Counter("tallygate_crossings", "Crossings that Kafka acknowledged; some are told twice")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,34 @@ def test_an_event_is_traced_from_its_position_to_its_void(system: RunningSystem,
     assert late["voided"]["when"] == "on arrival"
     assert system.tallygate("trace", "curious", "never", key=key).code == 2
     assert system.tallygate("trace", "curious", "kept", key=other).code == 2
+
+
+def test_a_changed_resend_is_a_conflict_with_both_bodies_and_an_equal_one_is_not(
+    system: RunningSystem, tmp_path: Path
+) -> None:
+    key = _tenant(system, "changeable")
+    _send(system, key, tmp_path, _call("same", 60), _call("other", 60), _call("moved", 60))
+    hours_later = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
+    reordered = dict(reversed(_call("same", 60).items()))
+    again = [reordered, _call("other", 90), _call("moved", 60, time=hours_later)]
+    _send(system, key, tmp_path, *[{**event, "id": event["id"]} for event in again])
+
+    def found() -> list[dict[str, Any]]:
+        letters: list[dict[str, Any]] = system.tallygate("dead", "list", "--reason", "conflict", key=key).json[
+            "letters"
+        ]
+        return letters if len(letters) == 2 else []
+
+    moved, other = wait_until(found, timeout=30)
+    assert "another data than what was counted" in other["detail"]
+    assert "another time than what was counted" in moved["detail"]
+    bodies = json.loads(other["payload"])
+    assert [bodies[name]["data"]["duration_seconds"] for name in ("counted", "resent")] == [60, 90]
+    assert system.tallygate("dead", "replay", other["id"], key=key).code == 2
+    assert _seconds(system, "changeable", key) == "180"
+    usage = system.tallygate("usage", "changeable", key=key).json
+    assert (usage["duplicates"], usage["dead"]) == (3, 0)
+    assert [letter["reason"] for letter in system.tallygate("trace", "changeable", "other", key=key).json["dead"]] == [
+        "conflict"
+    ]
+    assert system.tallygate("reconcile").code == 0
