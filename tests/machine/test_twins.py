@@ -32,8 +32,11 @@ _SEEDS = range(40)
 _REDIS_CHANGES = ("fail", "old redis", "flush", "rebuild")
 _LEDGER_CHANGES = ("fail", "old ledger", "power cut", "merge")
 _TABLES = {
-    "events": "usage_events", "voids": "usage_voids", "dead": "dead_letters",
-    "frames": "usage_frames", "marks": "usage_marks",
+    "events": "usage_events",
+    "voids": "usage_voids",
+    "dead": "dead_letters",
+    "frames": "usage_frames",
+    "marks": "usage_marks",
 }
 _ASKED = (
     *("mark", "prefix", "accounted", "frame_at", "closing_at", "closed_partitions", "late_rows", "named_rows"),
