@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -38,7 +39,7 @@ GROUP = "tallygate-streams"
 _POLL_SECONDS = 1.0
 _STUCK_SECONDS = 5.0
 _GOODBYE_SECONDS = 3.0
-_EPOCHS_READ = 2  # the current one, and the one before for what stale gateways append to it
+_EPOCHS_READ = 2  # the current one, and the one before for what stale gateways append to it; more while they are open
 
 
 class LedgerWriter(Service):  # type: ignore[misc]
@@ -63,6 +64,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
         self._probe = probe
         self._writers: dict[TopicPartition, tuple[PartitionWriter, asyncio.Task[None]]] = {}
         self._partitions: dict[str, tuple[int, int]] = {}
+        self._topics: Collection[str] = ()
         self._trouble: str | None = "starting"
         self._kept_up = time.monotonic()
         self._assigned = False
@@ -148,12 +150,16 @@ class LedgerWriter(Service):  # type: ignore[misc]
             raise Unavailable(f"Kafka: {error!r}") from error
         wanted = {
             topics.events(epoch.epoch): (epoch.epoch, epoch.partitions)
-            for epoch in known[-_EPOCHS_READ:]
-            if topics.events(epoch.epoch) in existing
+            for back, epoch in enumerate(reversed(known))
+            if (back < _EPOCHS_READ or epoch.status != "closed") and topics.events(epoch.epoch) in existing
         }
+        self._topics = existing
         if wanted and wanted != self._partitions:
             self._partitions = wanted
             self._consumer.subscribe(list(wanted), listener=_Listener(self))
+
+    def _exists(self, epoch: int) -> bool:
+        return topics.events(epoch) in self._topics
 
     async def assign(self, assigned: set[TopicPartition]) -> None:
         """Start a writer for each; the consumer fetches nothing of it until its writer has recovered."""
@@ -174,7 +180,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
                 state,
                 ledger,
                 self._control,
-                EpochTurn(epoch, self._epochs, ledger, self._redis, self._producer),
+                EpochTurn(epoch, self._epochs, ledger, self._redis, self._producer, self._exists),
                 Outbox(state, self._producer),
                 self._settings,
                 self._probe,

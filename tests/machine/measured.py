@@ -47,6 +47,25 @@ OLDER_LEDGER: list[Action] = [
 ]
 """An older ledger was not noticed where nothing had come since the writer last looked at it."""
 
+OPEN_AGAIN: list[Action] = [
+    ("begin", 1),
+    ("send", 0, "gateway", (_call(1),)),
+    ("epoch", 1),
+    ("start", -2, 0, 10),
+    _TO_THE_END,
+    ("start", -1, 0, 10),
+    ("step", 1, 60),
+    ("crash", 0),
+    ("crash", 0),
+    ("old ledger", 0, 0),
+    ("flush",),
+    ("start", -1, 0, 10),
+    _TO_THE_END,
+    ("send", 0, "gateway", (("again", 0, "time", 3 * HOUR_MS, "1.5"),)),
+    _TO_THE_END,
+]
+"""The next epoch went on without the end of one that had been closed, when the ledger came back older than that."""
+
 EARLY_EVENT: list[Action] = [
     ("begin", 1),
     ("pass", 119 * MINUTE_MS),

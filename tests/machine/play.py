@@ -91,6 +91,7 @@ def _fewer(send: Action, before: list[Action], after: list[Action]) -> Action:
 
 def report(seed: int) -> str:
     """A failing schedule, shortened, to be read and repeated."""
+    quiet()
     actions = shorten(draw(seed))
     error = play(actions)
     return "\n".join([f"seed {seed}: {error}", *(f"    {action}," for action in actions)])

@@ -17,7 +17,7 @@ def test_after_any_schedule_ledger_and_counters_are_what_a_reader_of_the_log_has
     assert not bad, "\n".join(map(report, bad[:3]))
 
 
-FOUND = {name: getattr(measured, name) for name in ("CLOSED_EPOCH", "OTHER_TERMS", "OLDER_LEDGER")}
+FOUND = {name: getattr(measured, name) for name in ("CLOSED_EPOCH", "OTHER_TERMS", "OLDER_LEDGER", "OPEN_AGAIN")}
 
 
 @pytest.mark.parametrize("actions", FOUND.values(), ids=FOUND.keys())
