@@ -6,7 +6,7 @@ one is produced again to the new topic, where its identity keeps it from countin
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import structlog
@@ -30,23 +30,42 @@ DEFAULT_PARTITIONS = 8
 
 
 class EpochTurn:
-    """Whether an epoch's turn has come, and how what was left behind in it goes on to the newest."""
+    """Whether an epoch's turn has come, and how what was left behind in it goes on to the newest.
 
-    def __init__(self, epoch: int, epochs: Epochs, ledger: PartitionLedger, redis: Redis, producer: Any) -> None:
+    `exists`: whether the broker has an epoch's topic, as far as this process has seen.
+    """
+
+    def __init__(
+        self,
+        epoch: int,
+        epochs: Epochs,
+        ledger: PartitionLedger,
+        redis: Redis,
+        producer: Any,
+        exists: Callable[[int], bool],
+    ) -> None:
         self._epoch = epoch
         self._epochs = epochs
         self._ledger = ledger
         self._redis = redis
         self._producer = producer
+        self._exists = exists
 
     async def begun(self) -> bool:
-        """True once every epoch before this one is closed. Raises Unavailable."""
+        """True once every epoch before this one is closed: the ledger says so, or nothing is left of its log. Raises
+        Unavailable.
+
+        A ledger that came back older than a closing frame opens that epoch again: it is read again first.
+        """
         for before in await self._epochs.all():
-            if before.epoch >= self._epoch or before.status == "closed":
+            closed = before.status == "closed"
+            if before.epoch >= self._epoch or (closed and not self._exists(before.epoch)):
                 continue
-            if await self._ledger.closed_partitions(before.epoch) < before.partitions:
+            all_closed = await self._ledger.closed_partitions(before.epoch) >= before.partitions
+            if all_closed != closed:
+                await self._epochs.mark(before.epoch, "closed" if all_closed else "closing")
+            if not all_closed:
                 return False
-            await self._epochs.mark(before.epoch, "closed")
         return True
 
     async def given_up(self) -> bool:

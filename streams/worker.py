@@ -41,7 +41,7 @@ GROUP = "tallygate-streams"
 _POLL_SECONDS = 1.0
 _STUCK_SECONDS = 5.0
 _GOODBYE_SECONDS = 3.0
-_EPOCHS_READ = 2  # the current one, and the one before for what stale gateways append to it
+_EPOCHS_READ = 2  # the current one, and the one before for what stale gateways append to it; more while they are open
 
 
 class LedgerWriter(Service):  # type: ignore[misc]
@@ -66,6 +66,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
         self._probe = probe
         self._writers: dict[TopicPartition, tuple[PartitionWriter, asyncio.Task[None]]] = {}
         self._partitions: dict[str, tuple[int, int]] = {}
+        self._topics: Collection[str] = ()
         self._trouble: str | None = "starting"
         self._asks, self._asks_since = "SQL", time.monotonic()
         self._assigned = False
@@ -157,9 +158,10 @@ class LedgerWriter(Service):  # type: ignore[misc]
         self._trouble = _missing(known, existing)
         wanted = {
             topics.events(epoch.epoch): (epoch.epoch, epoch.partitions)
-            for epoch in known[-_EPOCHS_READ:]
-            if topics.events(epoch.epoch) in existing
+            for back, epoch in enumerate(reversed(known))
+            if (back < _EPOCHS_READ or epoch.status != "closed") and topics.events(epoch.epoch) in existing
         }
+        self._topics = existing
         if wanted and wanted != self._partitions:
             self._partitions = wanted
             self._consumer.subscribe(list(wanted), listener=_Listener(self))
@@ -183,6 +185,9 @@ class LedgerWriter(Service):  # type: ignore[misc]
             self._others[tp] = before.get(tp, Standstill())
             self._others[tp].see(-1 if found is None else found.offset, ends[tp], time.monotonic())
 
+    def _exists(self, epoch: int) -> bool:
+        return topics.events(epoch) in self._topics
+
     async def assign(self, assigned: set[TopicPartition]) -> None:
         """Start a writer for each; the consumer fetches nothing of it until its writer has recovered."""
         self._assigned = True
@@ -202,7 +207,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
                 state,
                 ledger,
                 self._control,
-                EpochTurn(epoch, self._epochs, ledger, self._redis, self._producer),
+                EpochTurn(epoch, self._epochs, ledger, self._redis, self._producer, self._exists),
                 Outbox(state, self._producer),
                 self._settings,
                 self._probe,

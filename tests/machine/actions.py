@@ -109,7 +109,7 @@ async def _old_ledger(world: World, which: int, partial: int) -> None:
     size = world.ledger_copies[which % len(world.ledger_copies)]
     inserts = world.tables.inserts
     more = [one for n, one in enumerate(inserts[size : size + 4]) if partial and (n + partial) % 2]
-    world.older_ledger(inserts[:size] + more)
+    world.older_ledger(inserts[:size] + more, torn=bool(more))
     world.ledger_copies = [min(copy, size) for copy in world.ledger_copies]
 
 

@@ -7,6 +7,7 @@ side until a merge; only FINAL sees the one that wins. tests/machine/test_twins.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 from metering import quantity
@@ -133,12 +134,12 @@ class LedgerTwin:
         self._epoch, self._partition = at
 
     async def _ask(self, name: str, effect: Callable[[], T]) -> T:
-        return await self._gate.through(name, effect, _away)
+        return await self._gate.through(f"ledger {name}", effect, _away)
 
     async def _insert(self, table: Table, blocks: Sequence[bytes]) -> None:
         for block in blocks:
-            rows = rows_of(block)
-            await self._gate.through(f"insert {table}", lambda rows=rows: self._tables.insert(table, rows), _away)  # type: ignore[misc]
+            arrives = partial(self._tables.insert, table, rows_of(block))
+            await self._gate.through(f"ledger insert {table}", arrives, _away)
 
     async def insert_events(self, blocks: Sequence[bytes]) -> None:
         """One insert for each month."""

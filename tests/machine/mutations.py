@@ -7,14 +7,15 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from unittest.mock import patch
 
-from metering.event import WRITER_AHEAD_MS
 from streams import dedupe, recovery, writer
 from streams.dedupe import Judged, LedgerKey, Verdict, Window
 from streams.frame import Frame
 from streams.state import Applied, Operation, PartitionState
 from streams.voids import Name, NamedRow, Voids
 from streams.wire import command, pack
+from tests.machine import measured
 from tests.machine.ledger_twin import LedgerTwin, Tables
+from tests.machine.schedule import Action
 
 _apply = PartitionState.apply
 _rebuild_chunk, _finish_rebuild = PartitionState.rebuild_chunk, PartitionState.finish_rebuild
@@ -87,7 +88,7 @@ def _no_lead() -> AbstractContextManager[Any]:
     """The ledger is asked only for what lies before the oldest live bucket, without the writer's lead."""
 
     def horizon(self: Window, clock: int) -> int:
-        return self.oldest(clock) * self.bucket_ms - WRITER_AHEAD_MS
+        return self.oldest(clock) * self.bucket_ms
 
     return patch.object(Window, "horizon", horizon)
 
@@ -250,22 +251,25 @@ def _old_config_is_trusted() -> AbstractContextManager[Any]:
     return both
 
 
-MUTATIONS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+FOUND_BY_CHANCE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "step 4 is not fenced": _no_fence,
     "a missing applied is accepted": _missing_is_accepted,
-    "step 4 does not look how counters are counted": _config_is_not_fenced,
     "an event sees the row at its own position": _own_rows_are_seen,
     "a digest counts if live at the batch's first clock": _one_clock_for_a_batch,
-    "the ledger is asked without the writer's lead": _no_lead,
     "earlier decisions of a batch are not seen": _earlier_decisions_are_not_seen,
+    "a duplicate refreshes its digest": _duplicates_refresh,
     "frames are written first, and trusted": _frames_first_and_trusted,
     "P does not look for rows": _rows_are_not_looked_for,
-    "a rebuild has no token": _no_token,
     "an applied beyond the ledger is trusted": _applied_is_never_behind_the_ledger,
-    "an answer of an incomplete ledger counts": _incomplete_answers_count,
     "voids do not wait": _no_void_index,
     "the void index is not rebuilt": _void_index_is_not_rebuilt,
     "a void sees rows above what was applied": _voids_see_all,
-    "a duplicate refreshes its digest": _duplicates_refresh,
     "counters made by other meters or terms are trusted": _old_config_is_trusted,
 }
+MADE_TO_MEASURE: dict[str, tuple[Callable[[], AbstractContextManager[Any]], list[Action]]] = {
+    "step 4 does not look how counters are counted": (_config_is_not_fenced, measured.OTHER_TERMS),
+    "an answer of an incomplete ledger counts": (_incomplete_answers_count, measured.OLDER_LEDGER),
+    "the ledger is asked without the writer's lead": (_no_lead, measured.EARLY_EVENT),
+    "a rebuild has no token": (_no_token, measured.TWO_REBUILDS),
+}
+"""Chance meets these once in many thousands of schedules."""

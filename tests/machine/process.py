@@ -39,6 +39,8 @@ class Process:
         self._clock = clock
         self._heard = clock.now_ms()
         self.gate = Gate()
+        self.cut_off = False
+        """Its connection to ClickHouse is gone: its next call there fails."""
         client: Any = RedisTwin(redis, self.gate)
         ledger: Any = LedgerTwin(tables, self.gate, clock.now_ms, at, partitions)
         self.log_twin = LogTwin(self.log, self.gate)
@@ -55,7 +57,7 @@ class Process:
             state,
             ledger,
             self.control,
-            EpochTurn(at[0], epochs, ledger, client, producer),
+            EpochTurn(at[0], epochs, ledger, client, producer, lambda epoch: True),
             Outbox(state, producer),
             Settings("", "", "", "", batch_records=batch, check_seconds=0.0),
             self._probe,
@@ -100,6 +102,8 @@ class Process:
             await self._keep_up()
         if call.startswith(("effect", "epochs")):
             outcome = "done"
+        if self.cut_off and call.startswith("ledger"):
+            outcome, self.cut_off = "refused", False
         self.gate.let_through(outcome)
         await self.settle()
         return call

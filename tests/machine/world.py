@@ -108,8 +108,12 @@ class World:
         """P, counted from the beginning."""
         return self.tables.prefix(*at, -1)
 
-    def older_ledger(self, inserts: list[Insert]) -> None:
-        """ClickHouse comes back with these only."""
+    def older_ledger(self, inserts: list[Insert], torn: bool) -> None:
+        """ClickHouse comes back with these only. `torn`: some came after others that are lost. Then frames may be there
+        without their rows, which only recovery looks for: writers notice by their broken connections (docs/status.md).
+        """
+        for process in self.processes:
+            process.cut_off = process.cut_off or torn
         letters = set(self.tables.dead)
         self.tables.keep(inserts)
         # P proves the rows of events and voids, not those of dead letters: reconciliation does.
@@ -121,7 +125,7 @@ class World:
         inserts = self.tables.inserts
         gone = {len(inserts) - 1 - back for back in lost}
         kept = [one for n, one in enumerate(inserts) if n not in gone or one.at <= self.now - UNSAFE_MS]
-        self.older_ledger(kept)
+        self.older_ledger(kept, torn=True)
 
     # Processes
 
