@@ -9,7 +9,27 @@ from typing import NoReturn
 
 import typer
 
-from cli import catalog, check, demo, key, migrate, output, send, settings, status, tenant, up, usage, void
+from cli import (
+    alerts,
+    catalog,
+    check,
+    dead,
+    demo,
+    key,
+    migrate,
+    output,
+    rebuild,
+    reconcile,
+    replay,
+    send,
+    settings,
+    status,
+    tenant,
+    trace,
+    up,
+    usage,
+    void,
+)
 from cli.errors import BUG, INTERRUPTED, WRONG_USE, CommandError
 from cli.options import examples
 
@@ -33,7 +53,7 @@ app = typer.Typer(
     + "\n\nExit codes: 0 yes; 1 the answer is no (denied, rejected events); 2 wrong use; 3 not reachable.",
 )
 
-_RUN, _USE, _MANAGE = "Run", "Use", "Manage"
+_RUN, _USE, _MANAGE, _PROVE = "Run", "Use", "Manage", "Prove and mend"
 app.command(epilog=up.EXAMPLES, rich_help_panel=_RUN)(up.up)
 app.command(epilog=status.EXAMPLES, rich_help_panel=_RUN)(status.status)
 app.command(epilog=demo.EXAMPLES, rich_help_panel=_RUN)(demo.demo)
@@ -42,7 +62,13 @@ app.command(epilog=settings.EXAMPLES, rich_help_panel=_RUN)(settings.settings)
 app.command(epilog=send.EXAMPLES, rich_help_panel=_USE)(send.send)
 app.command(epilog=usage.EXAMPLES, rich_help_panel=_USE)(usage.usage)
 app.command(epilog=check.EXAMPLES, rich_help_panel=_USE)(check.check)
+app.command(epilog=alerts.EXAMPLES, rich_help_panel=_USE)(alerts.alerts)
 app.command(epilog=void.EXAMPLES, rich_help_panel=_USE)(void.void)
+app.command(epilog=trace.EXAMPLES, rich_help_panel=_PROVE)(trace.trace)
+app.command(epilog=reconcile.EXAMPLES, rich_help_panel=_PROVE)(reconcile.reconcile)
+app.command(epilog=replay.EXAMPLES, rich_help_panel=_PROVE)(replay.replay)
+app.add_typer(dead.app, name="dead", rich_help_panel=_PROVE)
+app.add_typer(rebuild.app, name="rebuild", rich_help_panel=_PROVE)
 app.add_typer(tenant.app, name="tenant", rich_help_panel=_MANAGE)
 app.add_typer(key.app, name="key", rich_help_panel=_MANAGE)
 app.add_typer(catalog.app, name="catalog", rich_help_panel=_MANAGE)

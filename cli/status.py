@@ -10,10 +10,9 @@ from typing import Any
 
 import msgspec
 import typer
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Group, RenderableType
 
-from cli import output
+from cli import output, writers
 from cli.api import Api, open_api
 from cli.errors import NO, UNREACHABLE, CommandError
 from cli.options import DataDir, Json, examples
@@ -25,8 +24,6 @@ EXAMPLES = examples(
     "tallygate status --json | jq .lag",
     "until tallygate status --json >/dev/null; do sleep 1; done",
 )
-LAG = "tallygate_writer_lag_records"
-FRESHNESS = "tallygate_writer_freshness_seconds"
 
 
 def status(data_dir: DataDir = None, as_json: Json = False) -> None:
@@ -57,18 +54,19 @@ async def _status(data_dir: Path | None, environment: Mapping[str, str]) -> dict
             name: answer or {"ready": False, "failures": {"process": "does not answer"}}
             for name, answer in zip(probes, answers, strict=True)
         }
-        writers = [url for name, url in probes.items() if name.startswith("streams")]
-        samples = [sample for url in writers for sample in await _gauges(api.transport, url)]
+        workers = {
+            name: await _metrics(api.transport, url) for name, url in probes.items() if name.startswith("streams")
+        }
+        told = writers.together(workers.values()).told()
         # A partition whose lag is unknown has no sample: a sum without it would claim too little.
-        lags = [value for name, value in samples if name == LAG]
-        complete = bool(lags) and len(lags) == await _partitions(api)
-        ages = [value for name, value in samples if name == FRESHNESS]
+        complete = bool(told["partitions"]) and len(told["partitions"]) == await _partitions(api)
         return {
             **state,
             "ready": all(answer["ready"] for answer in readiness.values()),
             "readiness": readiness,
-            "lag": int(sum(lags)) if complete else None,
-            "freshness_seconds": max(ages, default=None),
+            **{name: value for name, value in told.items() if name != "partitions"},
+            "lag": told["lag"] if complete else None,
+            "writers": {name: worker.told() for name, worker in workers.items()},
         }
 
 
@@ -99,18 +97,13 @@ async def _partitions(api: Api) -> int | None:
     return count
 
 
-async def _gauges(transport: Transport, url: str) -> list[tuple[str, float]]:
-    """Name and value of each sample of a writer's lag and freshness."""
+async def _metrics(transport: Transport, url: str) -> writers.WriterMetrics:
+    """A worker's; all unknown when it does not answer."""
     try:
         reply = await transport.request("GET", url + "/metrics", {}, None)
     except NoAnswerError:
-        return []
-    return [
-        (sample.name, sample.value)
-        for family in text_string_to_metric_families(reply.body.decode())
-        if family.name in (LAG, FRESHNESS)
-        for sample in family.samples
-    ]
+        return writers.read("")
+    return writers.read(reply.body.decode())
 
 
 def _tables(found: Mapping[str, Any]) -> RenderableType:
@@ -118,22 +111,26 @@ def _tables(found: Mapping[str, Any]) -> RenderableType:
     for name in ("ingest", "gate", "console", "clickhouse", "redis", "kafka"):
         if name in found:
             places.add_row(name, found[name])
-    processes = output.table(None, "process", "pid", "ready", numbers=("pid",))
+    processes = output.table(None, "process", "pid", "lag", "p99", "ready", numbers=("pid", "lag", "p99"))
     pids: dict[str, int] = found.get("processes", {})
     for name in sorted({*pids, *found["readiness"]}):
         answer = found["readiness"].get(name)
-        pid = str(pids.get(name, ""))
+        worker = found["writers"].get(name, {})
+        lag, p99 = worker.get("lag"), worker.get("freshness_p99_seconds")
+        row = (name, str(pids.get(name, "")), "" if lag is None else f"{lag:,}", "" if p99 is None else f"{p99:g} s")
         if answer is None:
-            processes.add_row(name, pid, "[dim]runs[/]" if _runs(pids[name]) else "[red]✗ gone[/]")
+            processes.add_row(*row, "[dim]runs[/]" if _runs(pids[name]) else "[red]✗ gone[/]")
         elif answer["ready"]:
-            processes.add_row(name, pid, "[green]✓[/]")
+            processes.add_row(*row, "[green]✓[/]")
         else:
             reasons = "; ".join(f"{check}: {reason}" for check, reason in answer.get("failures", {}).items())
-            processes.add_row(name, pid, f"[red]✗[/] {output.plain(reasons)}")
+            processes.add_row(*row, f"[red]✗[/] {output.plain(reasons)}")
     lag, age = found["lag"], found["freshness_seconds"]
     behind = "unknown" if lag is None else f"{lag:,} records not applied"
     if age is not None:
         behind += f", counters {age:.1f} s old"
+    if (p50 := found["freshness_p50_seconds"]) is not None and (p99 := found["freshness_p99_seconds"]) is not None:
+        behind += f" (50 % of records within {p50:g} s, 99 % within {p99:g} s)"
     verdict = "[green]✓ ready[/]" if found["ready"] else "[red]✗ not ready[/]"
     return Group(places, "", processes, "", f"{verdict}  lag: {behind}")
 

@@ -1,4 +1,4 @@
-"""`tallygate tenant create|list|show`."""
+"""`tallygate tenant create|list|show|update`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 
 from cli import output
 from cli.api import open_api
+from cli.errors import WRONG_USE, CommandError
 from cli.options import DataDir, Json, examples
 from cli.system import find_system
 
@@ -73,6 +74,39 @@ def show(name: Name, data_dir: DataDir = None, as_json: Json = False) -> None:
         if not isinstance(value, dict):
             rows.add_row(field.replace("_", " "), output.plain("–" if value is None else str(value)))
     output.show(tenant, as_json, rows)
+
+
+@app.command(
+    epilog=examples(
+        "tallygate tenant update hotel-adler --payload-days 90",
+        "tallygate tenant update hotel-adler --payload-days default",
+    )
+)
+def update(
+    name: Name,
+    payload_days: Annotated[
+        str,
+        typer.Option(
+            metavar="N|default",
+            help="Keep what was sent so many days; default: as TALLYGATE_STREAMS_RETENTION_DAYS says",
+            show_default=False,
+        ),
+    ],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Change how long a tenant's payloads are kept.
+
+    A payload is an event as it was sent, with whatever personal data was in it, or that of a dead letter. It is cleared
+    within a day after; usage, totals and the proof that nothing is missing stay. Needs a platform key.
+    """
+    if payload_days != "default" and not payload_days.isdecimal():
+        raise CommandError(WRONG_USE, "--payload-days takes a number of days or the word default.", "")
+    days = None if payload_days == "default" else int(payload_days)
+    path = f"/v1/tenants/{quote(name, safe='')}/retention"
+    answer = asyncio.run(_console(data_dir, "PUT", path, {"payload_days": days}))
+    kept = "as long as everybody's" if days is None else f"for {days} days"
+    output.show(answer, as_json, f"[green]✓[/] payloads of [bold]{output.plain(name)}[/] are kept {kept}")
 
 
 async def _console(data_dir: Path | None, method: str, path: str, body: Any = None) -> Any:

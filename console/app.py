@@ -9,9 +9,22 @@ from contextlib import suppress
 from aiohttp import web
 from redis.asyncio import Redis
 
-from console.api import catalog, keys, system, tenants, usage, voids
+from console import gateway
+from console.api import alerts, catalog, keys, letters, operations, system, tenants, trace, usage, voids
 from console.clickhouse import ClickHouse
-from console.deps import CATALOGS, COUNTERS, DATABASE, EPOCHS, REDIS, SETTINGS, USAGE, WINDOWS
+from console.deps import (
+    CATALOGS,
+    COUNTERS,
+    DATABASE,
+    EPOCHS,
+    LETTERS,
+    OPERATIONS,
+    REDIS,
+    SETTINGS,
+    TRACER,
+    USAGE,
+    WINDOWS,
+)
 from console.settings import Settings
 from metering.clock import SystemClock
 from service.auth import KEY_RING
@@ -19,16 +32,21 @@ from service.health import Health
 from service.openapi import add_openapi_route
 from service.problems import problem_middleware
 from service.run import new_app
+from service.watch import Watch
 from tenancy.catalogs import Catalogs
 from tenancy.database import Database
 from tenancy.epochs import Epochs
 from tenancy.keys import KeyRing
+from tenancy.operations import Operations
 from tenancy.snapshots import Publisher
+from usage.letters import Letters
 from usage.reader import CounterReader, UsageReader
+from usage.trace import Tracer
 from usage.windows import WindowReader
 
 _CLICKHOUSE = web.AppKey("clickhouse", ClickHouse)
 _PUBLISHER = web.AppKey("publisher", Publisher)
+_WATCHES = web.AppKey("watches", list[Watch])
 
 
 def build(settings: Settings) -> web.Application:
@@ -38,8 +56,14 @@ def build(settings: Settings) -> web.Application:
     clickhouse = ClickHouse(settings.clickhouse)
     publisher = Publisher(database, redis)
 
+    watches = {
+        "clickhouse": Watch("ClickHouse", clickhouse.ping),
+        "redis": Watch("Redis", redis.ping),
+        "sql": Watch("SQL", database.ping),
+    }
     health = Health()
-    health.add("clickhouse", clickhouse.problem)
+    for name, watch in watches.items():
+        health.add(name, watch.failure)
     health.add("snapshots", lambda: publisher.trouble)
 
     app = new_app(health, [problem_middleware])
@@ -47,16 +71,20 @@ def build(settings: Settings) -> web.Application:
     app[DATABASE] = database
     app[CATALOGS] = Catalogs(database)
     app[EPOCHS] = Epochs(database)
+    app[OPERATIONS] = Operations(database)
     app[KEY_RING] = KeyRing(database, SystemClock())
     app[REDIS] = redis
+    app[TRACER] = Tracer(clickhouse)
     app[USAGE] = UsageReader(clickhouse)
     app[WINDOWS] = WindowReader(clickhouse)
+    app[LETTERS] = Letters(clickhouse)
     app[COUNTERS] = CounterReader(redis)
     app[_CLICKHOUSE] = clickhouse
     app[_PUBLISHER] = publisher
-    app.cleanup_ctx.extend([_stores, voids.session, _running])
+    app[_WATCHES] = list(watches.values())
+    app.cleanup_ctx.extend([_stores, gateway.session, _running])
     add_openapi_route(app, "console")
-    for resource in (tenants, keys, catalog, usage, voids, system):
+    for resource in (tenants, keys, catalog, usage, voids, trace, letters, alerts, operations, system):
         app.add_routes(resource.routes)
     return app
 
@@ -70,7 +98,8 @@ async def _stores(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(app[_CLICKHOUSE].run()), asyncio.create_task(app[_PUBLISHER].run())]
+    running = [app[_PUBLISHER].run(), *(watch.run() for watch in app[_WATCHES])]
+    tasks = [asyncio.create_task(one) for one in running]
     yield
     for task in tasks:
         task.cancel()

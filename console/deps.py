@@ -17,17 +17,23 @@ from tenancy.catalogs import Catalogs
 from tenancy.database import Database
 from tenancy.epochs import Epochs
 from tenancy.keys import Principal
+from tenancy.operations import Operations
 from tenancy.tenants import Tenant
+from usage.letters import Letters
 from usage.reader import CounterReader, UsageReader
+from usage.trace import Tracer
 from usage.windows import WindowReader
 
 SETTINGS = web.AppKey("settings", Settings)
 DATABASE = web.AppKey("database", Database)
 CATALOGS = web.AppKey("catalogs", Catalogs)
 EPOCHS = web.AppKey("epochs", Epochs)
+OPERATIONS = web.AppKey("operations", Operations)
 REDIS: web.AppKey[Any] = web.AppKey("redis", Redis)
+TRACER = web.AppKey("tracer", Tracer)
 USAGE = web.AppKey("usage", UsageReader)
 WINDOWS = web.AppKey("windows", WindowReader)
+LETTERS = web.AppKey("letters", Letters)
 COUNTERS = web.AppKey("counters", CounterReader)
 
 B = TypeVar("B")

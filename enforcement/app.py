@@ -21,8 +21,9 @@ from service.health import Health
 from service.openapi import add_openapi_route
 from service.problems import Handler, problem_middleware
 from service.run import HEALTH, new_app
+from service.watch import Watch
 from tenancy.database import Database
-from tenancy.keys import KeyRing
+from tenancy.keys import STALE_SECONDS, KeyRing
 
 DATABASE = web.AppKey("database", Database)
 CLOCK = web.AppKey("clock", Clock)
@@ -47,7 +48,13 @@ def build(settings: Settings, clock: Clock) -> web.Application:
 
 async def _database(app: web.Application) -> AsyncIterator[None]:
     await app[DATABASE].open()
+    watch = Watch("SQL", app[DATABASE].ping, patience=STALE_SECONDS)
+    app[HEALTH].add("keys", watch.failure)
+    watching = asyncio.create_task(watch.run())
     yield
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
     await app[DATABASE].close()
 
 

@@ -17,11 +17,11 @@ from tenancy import tenants
 from tenancy.catalogs import CatalogView
 from tenancy.database import Database
 from tenancy.epochs import Epoch, Epochs
+from tenancy.keys import STALE_SECONDS
 
 _log = structlog.get_logger(__name__)
 _POLL_SECONDS = 1.0
-_STALE_MS = 300 * SECOND_MS
-"""As long as a cached key stays valid without SQL."""
+_STALE_MS = int(STALE_SECONDS) * SECOND_MS
 _FORGET_MS = 5 * SECOND_MS
 _MOST_NAMES = 100_000
 

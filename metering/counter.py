@@ -52,6 +52,18 @@ def decode(aggregation: str, text: str) -> Any:
     return quantity.from_text(text)
 
 
+def level(aggregation: str, state: Any) -> int:
+    """A counter's value in nanos, an average's rounded down: for comparing it with a threshold."""
+    if aggregation == "avg":
+        total, count = state
+        return int(total // count)
+    if aggregation == "unique":
+        return int(state.size) * quantity.ONE
+    if aggregation == "latest":
+        return int(state[1])
+    return int(state)
+
+
 def decode_result(aggregation: str, text: str, scale: int) -> str:
     """The text in Redis → the counter's value as an exact decimal string."""
     if aggregation == "avg":

@@ -6,6 +6,10 @@ Tenants, meters and kinds come from closed alphabets without `:`; anything else 
 
 from __future__ import annotations
 
+from typing import cast
+
+from metering.period import PeriodKind
+
 
 def _partition(epoch: int, partition: int, rest: str) -> str:
     return f"tg:{{{epoch}.{partition}}}:{rest}"
@@ -36,6 +40,12 @@ def counter_field(meter: str, kind: str, start: int) -> str:
     return f"{meter}:{kind}:{start}"
 
 
+def split_counter_field(field: str) -> tuple[str, PeriodKind, int]:
+    """(meter, kind, start) of a `counter_field`."""
+    meter, kind, start = field.split(":")
+    return meter, cast(PeriodKind, kind), int(start)
+
+
 def uniques(epoch: int, partition: int, tenant: str, field: str) -> str:
     """Set of the distinct values behind a `unique` counter."""
     return _partition(epoch, partition, f"u:{tenant}:{field}")
@@ -59,6 +69,21 @@ def expiries(epoch: int, partition: int) -> str:
 def config(epoch: int, partition: int) -> str:
     """String: fingerprint of the meters and billing terms by which the counters were counted."""
     return _partition(epoch, partition, "config")
+
+
+def sequence(epoch: int, partition: int) -> str:
+    """String: another one than before says that the state was repaired, though `applied` may be the same."""
+    return _partition(epoch, partition, "sequence")
+
+
+def outbox(epoch: int, partition: int) -> str:
+    """Hash: id → message (metering/crossing.py) of the crossings that Kafka has not acknowledged yet."""
+    return _partition(epoch, partition, "outbox")
+
+
+def feed(epoch: int, partition: int) -> str:
+    """Channel on which the writer tells what it applied (streams/feed.py)."""
+    return _partition(epoch, partition, "feed")
 
 
 EPOCH = "tg:epoch"

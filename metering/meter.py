@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, compress
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -162,15 +164,23 @@ _SURELY_SHORT = 64
 
 
 class CompiledCatalog:
-    """One catalog version, ready to resolve events."""
+    """One catalog version, ready to resolve events.
 
-    def __init__(self, version: int, catalog: Catalog) -> None:
+    `filled`: meters of later versions that the past is to be filled in with. They count what this version let pass: an
+    event that one of them can't use counts to the others.
+    """
+
+    def __init__(self, version: int, catalog: Catalog, filled: Mapping[str, Meter] = MappingProxyType({})) -> None:
         self.version = version
         self.catalog = catalog
         by_type: dict[str, dict[str, Meter]] = {}
         for name, meter in catalog.meters.items():
             by_type.setdefault(meter.event, {})[name] = meter
         self._types = {type: _EventType(meters) for type, meters in by_type.items()}
+        self._filled: dict[str, list[_EventType]] = {}
+        for name, meter in filled.items():
+            if name not in catalog.meters:
+                self._filled.setdefault(meter.event, []).append(_EventType({name: meter}))
 
     def resolve_usual(self, events: Events) -> list[Columns] | None:
         """What `resolve` says of each of many usual events, or None where it refuses one."""
@@ -178,6 +188,8 @@ class CompiledCatalog:
         try:
             for type, at in _grouped(events.types):
                 wanted = self._types.get(type)
+                if type in self._filled:
+                    return None
                 if wanted is None:
                     resolved.append(Columns(at, {}, {}, {}))
                     continue
@@ -190,22 +202,33 @@ class CompiledCatalog:
     def resolve(self, event: UsageEvent) -> Resolved:
         """Quantities of one event. Raises InvalidEvent when a meter wants it but it has no usable value."""
         wanted = self._types.get(event.type)
-        if wanted is None:
-            return UNMETERED
-        quantities: dict[str, int] = {}
-        uniques: dict[str, str] = {}
-        for compiled in wanted.meters:
-            if not _passes(compiled, event):
-                continue
-            if compiled.value is None:
-                quantities[compiled.name] = ONE
-            elif compiled.unique:
-                uniques[compiled.name] = _distinct(compiled.value(event), compiled)
-                quantities[compiled.name] = ONE
-            else:
-                quantities[compiled.name] = _quantity(compiled.value(event), compiled)
-        dimensions = {name: _dimension(look(event), name) for name, _, look in wanted.dimensions} if quantities else {}
-        return Resolved(quantities, uniques, dimensions)
+        found = UNMETERED if wanted is None else _resolved(wanted, event)
+        for late in self._filled.get(event.type, ()):
+            with suppress(InvalidEvent):
+                more = _resolved(late, event)
+                found = Resolved(
+                    found.quantities | more.quantities,
+                    found.uniques | more.uniques,
+                    more.dimensions | found.dimensions,
+                )
+        return found
+
+
+def _resolved(wanted: _EventType, event: UsageEvent) -> Resolved:
+    quantities: dict[str, int] = {}
+    uniques: dict[str, str] = {}
+    for compiled in wanted.meters:
+        if not _passes(compiled, event):
+            continue
+        if compiled.value is None:
+            quantities[compiled.name] = ONE
+        elif compiled.unique:
+            uniques[compiled.name] = _distinct(compiled.value(event), compiled)
+            quantities[compiled.name] = ONE
+        else:
+            quantities[compiled.name] = _quantity(compiled.value(event), compiled)
+    dimensions = {name: _dimension(look(event), name) for name, _, look in wanted.dimensions} if quantities else {}
+    return Resolved(quantities, uniques, dimensions)
 
 
 def _grouped(keys: Sequence[K]) -> Iterable[tuple[K, Sequence[int]]]:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from metering.clock import DAY_MS, HOUR_MS, from_ms, to_ms
 
 PeriodKind = Literal["hour", "day", "month", "billing", "lifetime"]
+PERIOD_KINDS: tuple[PeriodKind, ...] = ("hour", "day", "month", "billing", "lifetime")
 KINDS: tuple[PeriodKind, ...] = ("hour", "day", "month", "billing", "lifetime")
 FOREVER = 1 << 53
 GRACE_MS = HOUR_MS

@@ -9,7 +9,10 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 Check = Callable[[], str | None]
-"""Answers None when all is well, else what is wrong. Must not block: it reads what the process already knows."""
+"""Answers None when all is well, else what is wrong. Must not block: it reads what the process already knows, and from
+any thread."""
+
+PATHS = ("/livez", "/readyz", "/metrics")
 
 
 class Health:
@@ -24,24 +27,29 @@ class Health:
 
     def failures(self) -> dict[str, str]:
         """Name → what is wrong, for the checks that fail."""
-        answers = {name: check() for name, check in self._checks.items()}
+        answers = {name: check() for name, check in list(self._checks.items())}
         return {name: answer for name, answer in answers.items() if answer is not None}
 
 
-def add_ops_routes(app: web.Application, health: Health) -> None:
-    """`/livez`, `/readyz`, `/metrics`."""
-
-    async def livez(request: web.Request) -> web.Response:
-        return web.Response(text="alive\n")
-
-    async def readyz(request: web.Request) -> web.Response:
+def answer(path: str, health: Health) -> tuple[int, str, bytes]:
+    """(status, content type, body) for one of PATHS; 404 for any other."""
+    if path == "/livez":
+        return 200, "text/plain; charset=utf-8", b"alive\n"
+    if path == "/readyz":
         failures = health.failures()
         body = msgspec.json.encode({"ready": not failures, "failures": failures})
-        return web.Response(status=503 if failures else 200, body=body, content_type="application/json")
+        return (503 if failures else 200), "application/json", body
+    if path == "/metrics":
+        return 200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY)
+    return 404, "text/plain; charset=utf-8", b"there are " + " ".join(PATHS).encode() + b"\n"
 
-    async def metrics(request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    app.router.add_get("/livez", livez)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
+def add_ops_routes(app: web.Application, health: Health) -> None:
+    """The operational paths on a public port too."""
+
+    async def handle(request: web.Request) -> web.Response:
+        status, content_type, body = answer(request.path, health)
+        return web.Response(status=status, body=body, headers={"Content-Type": content_type})
+
+    for path in PATHS:
+        app.router.add_get(path, handle)

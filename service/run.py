@@ -14,6 +14,7 @@ from aiohttp.typedefs import Middleware
 
 from service import logs
 from service.health import Health, add_ops_routes
+from service.ops import OpsServer
 
 HEALTH = web.AppKey("health", Health)
 _log = structlog.get_logger(__name__)
@@ -62,14 +63,11 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_seconds, auto_decompress=auto_decompress)
     await runner.setup()
-    ops = web.Application()
-    add_ops_routes(ops, app[HEALTH])
-    ops_runner = web.AppRunner(ops, access_log=None)
-    await ops_runner.setup()
+    ops = None if ops_port is None else OpsServer(app[HEALTH], host, ops_port)
     try:
         await web.TCPSite(runner, host, port, reuse_port=True).start()
-        if ops_port is not None:
-            await web.TCPSite(ops_runner, host, ops_port).start()
+        if ops is not None:
+            await ops.start()
         if unix_socket is not None:
             mask = os.umask(0o117)  # before it exists, so that nobody slips in
             try:
@@ -83,4 +81,5 @@ async def _serve(
         _log.info("stopping")
     finally:
         await runner.cleanup()
-        await ops_runner.cleanup()
+        if ops is not None:
+            await ops.stop()

@@ -1,4 +1,4 @@
-"""The worker process: one Faust app (worker, command line, later derived streams) that hosts the writer and rollups."""
+"""The worker process: one Faust app that hosts the writer, rollups, operations, retention and derived streams."""
 
 from __future__ import annotations
 
@@ -6,34 +6,33 @@ from pathlib import Path
 from typing import Any
 
 import faust
-from aiohttp import web
 from mode import Service
 
-from service.health import Health, add_ops_routes
+from service.health import Health
+from service.ops import OpsServer
+from streams.derived import DerivedStreams
+from streams.operation_worker import OperationWorker
+from streams.retention_worker import RetentionWorker
 from streams.rollup_worker import RollupWorker
 from streams.settings import Settings
 from streams.worker import LedgerWriter
-from streams.writer import Probe, no_probe
+from streams.writer import PartitionWriter, Probe, no_probe
 
 
-class OpsServer(Service):  # type: ignore[misc]
+class Ops(Service):  # type: ignore[misc]
     """`/livez`, `/readyz`, `/metrics` on the ops port."""
 
     def __init__(self, settings: Settings, health: Health, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._settings = settings
-        app = web.Application()
-        add_ops_routes(app, health)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._server = OpsServer(health, settings.host, settings.ops_port)
 
     async def on_start(self) -> None:
         """Listen before the writer starts: while it waits for its dependencies, readiness says for which."""
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._settings.host, self._settings.ops_port).start()
+        await self._server.start()
 
     async def on_stop(self) -> None:
         """Close the port."""
-        await self._runner.cleanup()
+        await self._server.stop()
 
 
 def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
@@ -43,6 +42,7 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
     """
     health = Health()
     serving: set[tuple[int, int]] = set()
+    writers: dict[tuple[int, int], PartitionWriter] = {}
     app = faust.App(
         "tallygate-streams",
         broker=f"aiokafka://{settings.kafka}",
@@ -54,22 +54,37 @@ def build(settings: Settings, probe: Probe = no_probe) -> faust.App:
         consumer_auto_offset_reset="earliest",
     )
 
-    # No agent reads a topic yet, and Faust's own consumer refuses to subscribe to nothing.
+    # Agents have an app of their own (streams/derived.py), and a consumer refuses to subscribe to nothing.
     app.producer_only = True
 
     @app.service
-    class Ops(OpsServer):
+    class OpsPort(Ops):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(settings, health, **kwargs)
 
     @app.service
     class Writer(LedgerWriter):
         def __init__(self, **kwargs: Any) -> None:
-            super().__init__(settings, health, serving, probe, **kwargs)
+            super().__init__(settings, health, serving, writers, probe, **kwargs)
 
     @app.service
     class Rollups(RollupWorker):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(settings, health, serving, **kwargs)
+
+    @app.service
+    class Operations(OperationWorker):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, writers, **kwargs)
+
+    @app.service
+    class Payloads(RetentionWorker):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, health, serving, **kwargs)
+
+    @app.service
+    class Derived(DerivedStreams):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(settings, health, probe, **kwargs)
 
     return app

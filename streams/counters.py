@@ -12,7 +12,9 @@ from typing import Any
 
 from metering import aggregation, counter
 from metering.counter import UNIQUE_CAP, Distinct
+from metering.crossing import Crossing
 from metering.period import GRACE_MS, Period
+from streams.crossings import Watch
 from streams.state import Applied, Operation, PartitionState
 from streams.tally import CountedMeters, CounterKey, Deltas, Uncounted
 
@@ -35,22 +37,38 @@ class Changes:
 
     def __init__(self) -> None:
         self.by_tenant: dict[str, list[Change]] = {}
+        self.texts: dict[str, list[str]] = {}
         self.new: list[tuple[int, str, str]] = []
         self.emptied: list[Uncounted] = []
+        self.crossed: list[Crossing] = []
 
-    def operations(self, state: PartitionState, meters: CountedMeters) -> list[Operation]:
+    def set(self, tenant: str, change: Change, aggregation: str) -> None:
+        """A counter's new state."""
+        key, value, _ = change
+        self.by_tenant.setdefault(tenant, []).append(change)
+        self.texts.setdefault(tenant, []).extend((key.field, counter.encode(aggregation, value)))
+
+    def told(self) -> dict[str, Sequence[str | None]]:
+        """What the feed tells of it (metering/feed.py)."""
+        told: dict[str, Sequence[str | None]] = {**self.texts}
+        for tenant, key in self.emptied:
+            told[tenant] = (*told.get(tenant, ()), key.field, None)
+        return told
+
+    def operations(self, state: PartitionState) -> list[Operation]:
         """The Redis commands."""
-        operations: list[Operation] = []
-        for tenant, changes in self.by_tenant.items():
-            texts: list[str] = []
-            for key, value, members in changes:
-                texts += (key.field, counter.encode(meters.aggregation(key.meter), value))
-                if members:
-                    operations.append(state.add_uniques(tenant, key.field, members))
-            operations.append(state.set_counters(tenant, texts))
+        operations = [
+            state.add_uniques(tenant, key.field, members)
+            for tenant, changes in self.by_tenant.items()
+            for key, _, members in changes
+            if members
+        ]
+        operations += [state.set_counters(tenant, texts) for tenant, texts in self.texts.items()]
         operations += [state.drop_counter(tenant, key.field) for tenant, key in self.emptied]
         if self.new:
             operations.append(state.expire_counters(self.new))
+        if self.crossed:
+            operations.append(state.push(self.crossed))
         return operations
 
 
@@ -76,6 +94,7 @@ class CounterCache:
         state: PartitionState,
         expected: Applied,
         clock: int,
+        watch: Watch,
     ) -> Changes | None:
         """Merge `deltas` into what stands there, asking Redis for what isn't cached. None: `applied` has moved.
 
@@ -95,16 +114,18 @@ class CounterCache:
             old = self._states[tenant, key]
             value: Any
             members: list[bytes] = []
-            if meters.aggregation(key.meter) == "unique":
+            kind = meters.aggregation(key.meter)
+            if kind == "unique":
                 known = self._members.get((tenant, key), set())
                 fresh = sorted({digest for value in delta if (digest := value_digest(value)) not in known})
                 value, members = _extend(old, fresh)
             else:
-                value = aggregation.merge(aggregation.AGGREGATIONS[meters.aggregation(key.meter)], old, delta)
-            if meters.aggregation(key.meter) == "avg" and value == NO_MEAN:
+                value = aggregation.merge(aggregation.AGGREGATIONS[kind], old, delta)
+            if kind == "avg" and value == NO_MEAN:
                 changes.emptied.append((tenant, key))
                 continue
-            changes.by_tenant.setdefault(tenant, []).append((key, value, members))
+            changes.set(tenant, (key, value, members), kind)
+            changes.crossed += watch.crossed(tenant, key, old, value)
             if old is None:
                 changes.new.append((key.end + GRACE_MS, tenant, key.field))
         return changes

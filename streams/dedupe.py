@@ -153,6 +153,16 @@ def decide(
     return judged
 
 
+def digests_by_bucket(judged: Sequence[Judged], window: Window, clock: int) -> dict[int, list[bytes]]:
+    """Digests of the events that get a row; none for buckets that are closed at `clock`, the batch's last."""
+    buckets: dict[int, list[bytes]] = {}
+    for frame, verdict in judged:
+        bucket = window.bucket(frame.clock)
+        if bucket >= window.oldest(clock) and (verdict.counted or verdict.voided):
+            buckets.setdefault(bucket, []).extend((*verdict.counted.digests, *verdict.voided.digests))
+    return buckets
+
+
 def _named_row(frame: Frame, index: int, standing: bool) -> NamedRow:
     entries = frame.entries
     at = (frame.offset, entries.lines[index], None)

@@ -6,6 +6,7 @@ one is produced again to the new topic, where its identity keeps it from countin
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from typing import Any
 
 import structlog
@@ -68,8 +69,7 @@ class EpochTurn:
         Its frame here has no events: they are accounted where they went.
         """
         newest = await self._epochs.current()
-        check = checksum(record.key, record.value, record.timestamp)
-        frame = Frame(record.offset, "", max(clock, record.timestamp), record.timestamp, check)
+        frame = left_behind(record, clock)
         if newest is None or newest.epoch == self._epoch or _is_closing(record):
             return frame
         tenant = (record.key or b"").decode("utf-8", "replace")
@@ -86,6 +86,12 @@ class EpochTurn:
         return frame
 
 
+def left_behind(record: Record, clock: int) -> Frame:
+    """The frame of a record behind the closing one: without events."""
+    check = checksum(record.key, record.value, record.timestamp)
+    return Frame(record.offset, "", max(clock, record.timestamp), record.timestamp, check)
+
+
 def _is_closing(record: Record) -> bool:
     try:
         return read_headers(record.headers).closing
@@ -93,8 +99,25 @@ def _is_closing(record: Record) -> bool:
         return False
 
 
+def kept_by(held: Set[tuple[int, int]], epochs: Sequence[Epoch]) -> list[tuple[Epoch, int]]:
+    """The (epoch, partition) that a process looks after which holds these, oldest first.
+
+    The owner of a partition of the newest epoch also looks after those of earlier ones.
+    """
+    if not epochs:
+        return []
+    newest = epochs[-1]
+    return [
+        (epoch, partition)
+        for epoch in epochs
+        for partition in range(epoch.partitions)
+        if (newest.epoch, partition % newest.partitions) in held
+    ]
+
+
 async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None, new: bool = False) -> Epoch:
     """The epoch that gateways write to, begun if there is none, if its topic is gone, or if a change is asked for.
+    The topic of crossings is made beside it.
 
     `partitions` None keeps what is there. Safe to repeat after a crash at any point. Raises Unavailable.
     """
@@ -106,6 +129,8 @@ async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None
     try:
         current = await epochs.current()
         existing = set(await admin.list_topics())
+        if topics.CROSSINGS not in existing:
+            await _create(admin, topics.CROSSINGS, DEFAULT_PARTITIONS, {})
         if current is None:
             # Topics that this control plane has not made are another system's: left alone, never written to.
             others = [number for name in existing if (number := topics.epoch_of(name)) is not None]
@@ -135,18 +160,18 @@ async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None
 
 async def _begin(admin: Any, epochs: Epochs, number: int, partitions: int) -> Epoch:
     # The topic first: gateways follow the table, and must find the topic there.
-    topic = NewTopic(
-        topics.events(number),
-        num_partitions=partitions,
-        replication_factor=1,
-        topic_configs={"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"},
-    )
+    log = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
+    await _create(admin, topics.events(number), partitions, log)
+    return await epochs.begin(partitions, number)
+
+
+async def _create(admin: Any, name: str, partitions: int, configs: dict[str, str]) -> None:
+    topic = NewTopic(name, num_partitions=partitions, replication_factor=1, topic_configs=configs)
     answer = await admin.create_topics([topic])
     for _, code, *_ in answer.topic_errors:
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:
-            raise error(f"creating {topic.name}")
-    return await epochs.begin(partitions, number)
+            raise error(f"creating {name}")
 
 
 async def _close(kafka: str, epoch: Epoch) -> None:

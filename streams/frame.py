@@ -228,7 +228,7 @@ def _judge(
     if first in broken:
         return [], [broken[first]]
     try:
-        return [_entry(first, raws[0], frame, catalog)], []
+        return [entry(first, raws[0], frame, catalog)], []
     except InvalidEvent as error:
         return [], [Dead(first, error.code, error.detail, raws[0])]
 
@@ -250,8 +250,8 @@ def _usual(raws: list[bytes], first: int, frame: Frame, catalog: CompiledCatalog
     return Entries(lines, times, events.sources, events.ids, events.types, events.subjects, raws, marks, resolved)
 
 
-def _entry(line: int, raw: bytes, frame: Frame, catalog: CompiledCatalog) -> Entries:
-    """One event with a closer look. Raises InvalidEvent."""
+def entry(line: int, raw: bytes, frame: Frame, catalog: CompiledCatalog) -> Entries:
+    """One event of a frame with a closer look, as the writer resolves it. Raises InvalidEvent."""
     event = parse(raw, WRITER_LIMITS)
     if event.tenant is not None and event.tenant != frame.tenant:
         raise InvalidEvent("tenant-mismatch", f"the event says {event.tenant!r}, the record's key {frame.tenant!r}")

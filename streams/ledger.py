@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import clickhouse_connect
 
 from metering import quantity
+from metering.position import MAX_INDEX, version_of
+from metering.rollup import HourWindow
 from streams.dedupe import LedgerKey
 from streams.inserts import Inserts, translated
 from streams.voids import Name, NamedRow
@@ -77,6 +79,22 @@ class CounterRow(NamedTuple):
     greatest: str
     latest: tuple[str, int, int, int, int, int]
     values: list[str]
+
+
+class UnfilledRow(NamedTuple):
+    """A row that lacks a meter. Instants in ms, `hour` since 1970."""
+
+    tenant: str
+    event: bytes
+    received: int
+    clock: int
+    catalog_version: int
+    voided: int
+    epoch: int
+    partition: int
+    offset: int
+    line: int
+    hour: int
 
 
 class PartitionLedger:
@@ -171,6 +189,58 @@ class PartitionLedger:
                 offset, line = -1, 0
             found[tenant, source, id].append(NamedRow(offset, line, version, type, time, nanos, bool(standing)))
         return found, complete
+
+    async def head(self) -> int:
+        """Offset of the last record that is accounted for, -1 for none."""
+        return await self._number("reconcile_head")
+
+    async def stretch(self, start: int, end: int) -> tuple[int, int] | None:
+        """The first and the last record after which the clock stood in [start, end) ms; None if there is none."""
+        ((first, last),) = await self._rows("replay_stretch", start=start, end=end)
+        return None if first < 0 else (first, last)
+
+    async def records_in_doubt(self, upto: int, most: int) -> tuple[list[int], list[int]]:
+        """Of the first `most` records up to `upto` that are not as they should be: those without a frame, and those
+        whose frame does not add up or speaks of other rows than there are."""
+        found = await self._rows("reconcile_records", upto=upto, most=most)
+        unframed = [offset for offset, framed, _ in found if not framed]
+        doubtful = [offset for offset, framed, only_many in found if framed and only_many]
+        differing = {offset for offset, framed, only_many in found if framed and not only_many}
+        for first in range(0, len(doubtful), _LATE_AT_ONCE):
+            some = doubtful[first : first + _LATE_AT_ONCE]
+            versions = {
+                "first_version": version_of(self._epoch, some[0], 0),
+                "last_version": version_of(self._epoch, some[-1], MAX_INDEX),
+            }
+            differing |= {offset for (offset,) in await self._rows("reconcile_doubled", offsets=some, **versions)}
+        return unframed, sorted(differing)
+
+    async def digests_by_bucket(self, oldest: int, upto: int, width: int) -> dict[int, int]:
+        """Bucket → how many identities it holds, of rows up to record `upto` since the clock stood at `oldest` ms."""
+        rows = await self._rows("reconcile_digests", partitions=self._partitions, oldest=oldest, upto=upto, width=width)
+        return dict(rows)
+
+    async def stale_windows(self, upto: int) -> list[HourWindow]:
+        """Windows that a record up to `upto` touched after they were computed, or that never were."""
+        return [HourWindow(*row) for row in await self._rows("reconcile_windows", upto=upto)]
+
+    async def wrong_windows(self) -> list[HourWindow]:
+        """Windows whose rollups are not what the ledger gives for them."""
+        rows = await self._rows("reconcile_rollups", partitions=self._partitions)
+        return [HourWindow(*row) for row in dict.fromkeys(rows)]
+
+    async def unfilled(self, meter: str, type: str, version: int) -> AsyncIterator[list[UnfilledRow]]:
+        """Blocks of the rows of events of `type`, counted by catalogs before `version`, that lack `meter`."""
+        parameters = {**self._at, "partitions": self._partitions, "meter": meter, "type": type, "version": version}
+        async with translated():
+            stream = await self._client.query_row_block_stream(_query("fill_rows"), parameters=parameters)
+            async with stream:
+                async for block in stream:
+                    yield [UnfilledRow(tenant, event.encode(), *rest) for tenant, event, *rest in block]
+
+    async def taken_back(self) -> set[tuple[str, int]]:
+        """(tenant, version) of every row that voids of this partition and epoch took back."""
+        return {(tenant, version) for tenant, version in await self._rows("taken_back")}
 
     async def voids_since(self, oldest: int, upto: int) -> list[tuple[str, int, dict[str, str]]]:
         """(tenant, clock in ms, dimensions) of the voids up to record `upto` since the clock stood at `oldest` ms."""

@@ -12,6 +12,7 @@ import structlog
 
 from metering.errors import Halt, Unavailable
 from metering.frame import checksum
+from streams import metrics
 from streams.control import ControlPlane
 from streams.dedupe import Window
 from streams.ledger import PartitionLedger
@@ -27,11 +28,15 @@ FAR_BEHIND = 200_000
 
 
 class Recovered(NamedTuple):
-    """Go on behind `applied`; the ledger was verified up to `mark`; `closed_at`: closing frame's offset or -1."""
+    """Go on behind `applied`; the ledger was verified up to `mark`; `closed_at`: closing frame's offset or -1.
+
+    `config`: how the counters are counted (ControlPlane.fingerprint).
+    """
 
     applied: Applied
     mark: int
     closed_at: int
+    config: str
 
 
 class Recovery:
@@ -68,9 +73,11 @@ class Recovery:
         if applied is not None and applied.offset <= prefix < applied.offset + FAR_BEHIND:
             same_config = await self._state.config() == config
             if same_config and await self._holds(applied.offset, applied.checksum, start):
-                return Recovered(applied, applied.offset, closed_at if closed_at <= applied.offset else -1)
+                metrics.RECOVERIES.labels("resumed").inc()
+                return Recovered(applied, applied.offset, closed_at if closed_at <= applied.offset else -1, config)
         applied = await self._rebuild(prefix, start, config, vitals)
-        return Recovered(applied, prefix, closed_at if closed_at <= prefix else -1)
+        metrics.RECOVERIES.labels("rebuilt").inc()
+        return Recovered(applied, prefix, closed_at if closed_at <= prefix else -1, config)
 
     async def _holds(self, offset: int, expected: int, start: int) -> bool:
         """Whether the log holds the record that was applied last, or begins with the first that wasn't."""
@@ -102,7 +109,9 @@ class Recovery:
                 if not await self._state.rebuild_chunk(token, number, operations):
                     raise Unavailable("another rebuild has begun")
         number += 1
-        if not await self._state.rebuild_chunk(token, number, [self._state.set_config(config)]):
+        if not await self._state.rebuild_chunk(
+            token, number, [self._state.set_config(config), self._state.set_sequence(token)]
+        ):
             raise Unavailable("another rebuild has begun")
         if not await self._state.finish_rebuild(token, number, applied):
             raise Unavailable("another rebuild has begun")

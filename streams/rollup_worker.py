@@ -13,11 +13,12 @@ from mode import Service
 from metering.errors import Unavailable
 from service.health import Health
 from streams import metrics
+from streams.epochs import kept_by
 from streams.ledger import connect
 from streams.rollups import PartitionRollups, RollupTables
 from streams.settings import Settings
 from tenancy.database import Database
-from tenancy.epochs import Epoch, Epochs
+from tenancy.epochs import Epochs
 
 _log = structlog.get_logger(__name__)
 
@@ -31,7 +32,7 @@ class RollupWorker(Service):  # type: ignore[misc]
     """One for a process. Two that compute the same window are harmless; `serving` only divides the work.
 
     `serving` holds the (epoch, partition) whose writers have recovered: while a writer may have to write rows again,
-    nothing is computed from them. The owner of a partition of the newest epoch also finishes those of earlier epochs.
+    nothing is computed from them.
     """
 
     def __init__(self, settings: Settings, health: Health, serving: Set[tuple[int, int]], **kwargs: Any) -> None:
@@ -72,7 +73,10 @@ class RollupWorker(Service):  # type: ignore[misc]
                 _log.warning("rollups wait", reason=str(away))
 
     async def _look(self) -> None:
-        mine = self._mine(await self._epochs.all())
+        mine = {
+            (epoch.epoch, partition): epoch.status == "closed"
+            for epoch, partition in kept_by(self._serving, await self._epochs.all())
+        }
         self._partitions = {at: rollups for at, rollups in self._partitions.items() if at in mine}
         tables = RollupTables(self._client)
         for at, ended in mine.items():
@@ -83,18 +87,6 @@ class RollupWorker(Service):  # type: ignore[misc]
             if not rollups.finished:
                 await rollups.look(time.monotonic(), ended)
             self._looked = time.monotonic()
-
-    def _mine(self, epochs: list[Epoch]) -> dict[tuple[int, int], bool]:
-        """The (epoch, partition) to look at, oldest first, and whether each has ended."""
-        if not epochs:
-            return {}
-        newest = epochs[-1]
-        return {
-            (epoch.epoch, partition): epoch.status == "closed"
-            for epoch in epochs
-            for partition in range(epoch.partitions)
-            if (newest.epoch, partition % newest.partitions) in self._serving
-        }
 
     def _failure(self) -> str | None:
         silent = time.monotonic() - self._looked

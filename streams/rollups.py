@@ -49,6 +49,13 @@ class RollupTables:
             await self._do("rollup_compute", windows=some, revision=revision, **span)
             await self._do("rollup_vouch", windows=some, revision=revision)
 
+    async def compute_anew(self, windows: Sequence[HourWindow], revision: int) -> None:
+        """Compute windows whose rows are wrong. Until it is done they may say less."""
+        for first in range(0, len(windows), _AT_ONCE):
+            some = windows[first : first + _AT_ONCE]
+            await self._do("rollup_forget", windows=some)
+            await self.compute(some, revision)
+
     async def mark(self, epoch: int, partition: int) -> int:
         """Up to which record of a partition every window was computed; -1 if none was."""
         return int((await self._rows("rollup_mark", epoch=epoch, partition=partition))[0][0])

@@ -14,7 +14,7 @@ from metering.clock import HOUR_MS
 from metering.meter import Columns
 from metering.period import period_of
 from metering.position import version_of
-from streams.dedupe import Judged
+from streams.dedupe import Judged, Verdict
 from streams.frame import Entries, Frame
 from streams.native import Column, blobs, block, int128s, numbers, sized, text, texts
 from streams.voids import NamedRow
@@ -68,6 +68,12 @@ def event_rows(frame: Frame, entries: Entries, epoch: int, partition: int, voide
         for month, inside in _by_month(entries)
         for columns in inside.resolved
     ]
+
+
+def verdict_rows(frame: Frame, verdict: Verdict, epoch: int, partition: int) -> list[EventRows]:
+    """The rows of a frame of whose events not all count."""
+    counted = event_rows(frame, verdict.counted, epoch, partition)
+    return counted + event_rows(frame, verdict.voided, epoch, partition, voided=True)
 
 
 def _by_month(entries: Entries) -> Iterator[tuple[int, Entries]]:

@@ -29,6 +29,16 @@ class Settings(Struct, frozen=True):
     rollup_settle_seconds: Annotated[
         float, Meta(ge=0, description="how long an hour is left alone after a late record before it is computed again")
     ] = 30.0
+    reconcile_seconds: Annotated[
+        float, Meta(gt=0, description="how often all stores are compared; at most a twentieth of the time goes into it")
+    ] = 600.0
+    retention_days: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="payloads of events and dead letters are kept so many days; for ever if not set"),
+    ] = None
+    retention_seconds: Annotated[float, Meta(gt=0, description="how often payloads to be cleared are looked for")] = (
+        3600.0
+    )
     check_seconds: Annotated[float, Meta(gt=0, description="how often an idle partition looks at its state")] = 1.0
 
     @property

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from metering import keys
+from metering import feed, keys
+from metering.crossing import Crossing, encode
+from metering.feed import FeedMessage
 from streams.voids import VoidIndex
 from streams.wire import Packed, Script, Wire, command, pack, pack_digests
 
@@ -16,6 +18,7 @@ _APPLY = Script(resources.files("streams").joinpath("lua/apply.lua").read_text()
 _REBUILD = Script(resources.files("streams").joinpath("lua/rebuild.lua").read_text())
 _EXPIRED_AT_ONCE = 5000
 _DIGESTS_AT_ONCE = 2000
+_FIELDS = ("HKEYS", "HVALS")  # their order is the same within one transaction
 
 
 class Applied(NamedTuple):
@@ -50,6 +53,19 @@ class CounterAnswer(NamedTuple):
     members: list[Sequence[int]]
 
 
+class Snapshot(NamedTuple):
+    """A partition's state at one moment: counters by (tenant, field) as texts, when they end (instants of the clock),
+    how many values stand behind those of distinct values, and how many digests in each bucket."""
+
+    applied: Applied | None
+    config: str | None
+    counters: dict[tuple[str, str], str]
+    ends: dict[tuple[str, str], int]
+    values: dict[tuple[str, str], int]
+    digests: dict[int, int]
+    voids: VoidIndex
+
+
 class PartitionState:
     """The state of one partition of one epoch. Every method raises Unavailable when Redis does not answer."""
 
@@ -61,6 +77,9 @@ class PartitionState:
         self._expiries = keys.expiries(epoch, partition)
         self._config = keys.config(epoch, partition)
         self._voids = keys.voids(epoch, partition)
+        self._outbox = keys.outbox(epoch, partition)
+        self._sequence = keys.sequence(epoch, partition)
+        self._feed = keys.feed(epoch, partition)
         self._ask_applied = _command("HMGET", self._applied, "offset", "checksum", "clock")
 
     async def applied(self) -> Applied | None:
@@ -120,10 +139,50 @@ class PartitionState:
         index = {mark: _hours(text.decode()) for mark, text in zip(marks, texts, strict=True)}
         return _applied(applied), index
 
-    async def apply(self, expected: int, new: Applied, operations: Sequence[Operation]) -> bool:
-        """Step 4: all of it if `applied` stands at offset `expected`, else nothing (False)."""
-        names, arguments = _encode(operations, first_key=2)
-        answer = await self._wire.script(_APPLY, [self._applied, *names], [pack([expected, *new]), *arguments])
+    async def forget(self) -> None:
+        """Remove `applied`: nobody trusts the state any more, and its writer rebuilds it from the ledger."""
+        await self._wire.transaction([_command("DEL", self._applied)])
+
+    async def snapshot(self, unique: Container[str]) -> Snapshot:
+        """The whole state but its members, as it stands at one moment; `unique`: meters that count distinct values."""
+        names, *_ = await self._wire.transaction([_command("ZRANGE", self._expiries, 0, -1, "WITHSCORES")])
+        fields = [(*name[2:].decode().split(":", 1), int(ends)) for name, ends in names if name.startswith(b"c:")]
+        tenants = sorted({tenant for tenant, _, _ in fields})
+        sets = [(tenant, field) for tenant, field, _ in fields if field.split(":", 1)[0] in unique]
+        buckets = [int(name[2:]) for name, _ in names if name.startswith(b"d:")]
+        applied, config, voids, *answers = await self._wire.transaction(
+            [
+                self._ask_applied,
+                _command("GET", self._config),
+                _command("HGETALL", self._voids),
+                *(_command("HGETALL", keys.counters(*self._at, tenant)) for tenant in tenants),
+                *(_command("SCARD", keys.uniques(*self._at, tenant, field)) for tenant, field in sets),
+                *(_command("SCARD", keys.digests(*self._at, bucket)) for bucket in buckets),
+            ]
+        )
+        ends = {(tenant, field): at for tenant, field, at in fields}
+        texts = {
+            (tenant, field.decode()): text.decode()
+            for tenant, hash in zip(tenants, answers, strict=False)
+            for field, text in hash.items()
+        }
+        sizes = answers[len(tenants) :]
+        return Snapshot(
+            _applied(applied),
+            None if config is None else config.decode(),
+            texts,
+            ends,
+            dict(zip(sets, sizes, strict=False)),
+            dict(zip(buckets, sizes[len(sets) :], strict=True)),
+            {mark: _hours(text.decode()) for mark, text in voids.items()},
+        )
+
+    async def apply(self, expected: int, config: str, new: Applied, operations: Sequence[Operation]) -> bool:
+        """Step 4: all of it if `applied` stands at offset `expected` and the counters are counted by `config`, else
+        nothing (False)."""
+        names, arguments = _encode(operations, first_key=3)
+        fixed = pack([expected, config, *new])
+        answer = await self._wire.script(_APPLY, [self._applied, self._config, *names], [fixed, *arguments])
         return bool(answer == 1)
 
     async def begin_rebuild(self, token: str) -> bool:
@@ -202,6 +261,19 @@ class PartitionState:
         (text,) = await self._wire.transaction([_command("GET", self._config)])
         return None if text is None else text.decode()
 
+    def set_sequence(self, sequence: str) -> Operation:
+        """Say that counters were replaced, though `applied` may stay (metering/feed.py)."""
+        return _operation("SET", self._sequence, sequence)
+
+    async def sequence(self) -> str:
+        """What `set_sequence` left."""
+        (text,) = await self._wire.transaction([_command("GET", self._sequence)])
+        return "" if text is None else str(text.decode())
+
+    async def publish(self, message: FeedMessage) -> None:
+        """Tell the partition's readers."""
+        await self._wire.transaction([_command("PUBLISH", self._feed, feed.encode(message))])
+
     async def counter_names(self, tenant: str | None) -> list[bytes]:
         """Names in `expiries` of the counters that exist, of one tenant or of all: for `drop`."""
         if tenant is None:
@@ -209,6 +281,32 @@ class PartitionState:
             return [name for name in names if name.startswith(b"c:")]
         (fields,) = await self._wire.transaction([_command("HKEYS", keys.counters(*self._at, tenant))])
         return [b"c:" + tenant.encode() + b":" + field for field in fields]
+
+    def push(self, crossings: Sequence[Crossing]) -> Operation:
+        """Put crossings into the outbox; one that is there already stays one."""
+        return _operation("HSET", self._outbox, *(part for each in crossings for part in (each.id, encode(each))))
+
+    async def push_now(self, crossings: Sequence[Crossing]) -> None:
+        """`push` apart from a batch: needs no fence, for whoever finds a crossing finds the same."""
+        if crossings:
+            push = self.push(crossings)
+            await self._wire.transaction([command(pack([push.command, push.key]), push.arguments)])
+
+    async def counters(self, tenants: Sequence[str]) -> tuple[Applied | None, list[dict[bytes, bytes]]]:
+        """Where the state stands, and each tenant's counters, field → text."""
+        questions = [(_command(name, keys.counters(*self._at, tenant))) for tenant in tenants for name in _FIELDS]
+        applied, *found = await self._wire.transaction([self._ask_applied, *questions])
+        both = zip(found[::2], found[1::2], strict=True)
+        return _applied(applied), [dict(zip(fields, texts, strict=True)) for fields, texts in both]
+
+    async def outbox(self) -> dict[bytes, bytes]:
+        """Id → message of the crossings that wait."""
+        ids, messages = await self._wire.transaction([_command("HKEYS", self._outbox), _command("HVALS", self._outbox)])
+        return dict(zip(ids, messages, strict=True))
+
+    async def remove_from_outbox(self, ids: Sequence[bytes]) -> None:
+        """Crossings that Kafka has."""
+        await self._wire.transaction([_command("HDEL", self._outbox, *ids)])
 
     def drop(self, expired: Sequence[bytes]) -> list[Operation]:
         """Operations that drop what the clock has closed."""

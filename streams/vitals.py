@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from streams.standstill import Standstill
+
 _STUCK_SECONDS = 5.0
 
 
@@ -12,6 +14,8 @@ class Vitals:
 
     def __init__(self) -> None:
         self.lag: int | None = None
+        self._recovered = False
+        self._standstill = Standstill()
         self._doing = "starting"
         self._halted = ""
         self._trouble = ""
@@ -20,19 +24,25 @@ class Vitals:
         self._looked = 0.0
 
     def recovering(self, doing: str) -> None:
-        """Not serving yet."""
+        """Not serving yet, or no more: the lag goes on from what was applied last."""
         self._doing = doing
-        self.lag = None
 
     def running(self) -> None:
         """Serving batches."""
         self._doing = ""
         self._trouble = ""
+        self._recovered = True
         self.progress()
 
     def progress(self) -> None:
         """A batch or a look has gone through."""
         self._since = time.monotonic()
+
+    def log_ends(self, end: int, applied: int) -> None:
+        """The log's end, asked for beside the reading: a lower bound on some brokers. Records may wait unread."""
+        self._standstill.see(applied, end, time.monotonic())
+        if self._recovered:
+            self.lag = max(self.lag or 0, self._standstill.waiting)
 
     def trouble(self, reason: str) -> None:
         """A dependency failed."""
@@ -65,5 +75,8 @@ class Vitals:
             return self._trouble
         if self._doing:
             return f"recovering: {self._doing}"
-        waited = time.monotonic() - self._since
-        return f"stuck: no progress for {waited:.0f} s" if waited > _STUCK_SECONDS else None
+        now = time.monotonic()
+        waited = now - self._since
+        if waited > _STUCK_SECONDS:
+            return f"stuck: no progress for {waited:.0f} s"
+        return self._standstill.failure(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,18 +18,21 @@ from metering import topics
 from metering.clock import SystemClock
 from metering.errors import Unavailable
 from service.health import Health
+from service.watch import Watch
 from streams import metrics
 from streams.control import ControlPlane
+from streams.crossings import Outbox
 from streams.epochs import EpochTurn
 from streams.inserts import Inserts
 from streams.ledger import PartitionLedger, connect
 from streams.log import PartitionLog
 from streams.settings import Settings
+from streams.standstill import Standstill
 from streams.state import PartitionState
 from streams.writer import PartitionWriter, Probe, no_probe
 from tenancy.catalogs import CatalogView
 from tenancy.database import Database
-from tenancy.epochs import Epochs
+from tenancy.epochs import Epoch, Epochs
 from tenancy.subscriptions import SubscriptionView
 
 _log = structlog.get_logger(__name__)
@@ -43,7 +47,7 @@ _EPOCHS_READ = 2  # the current one, and the one before for what stale gateways 
 class LedgerWriter(Service):  # type: ignore[misc]
     """Starts and stops partition writers as the group assigns partitions to this process.
 
-    It keeps `serving` up to date: the (epoch, partition) whose writers have recovered and write.
+    It keeps `writers` up to date, by (epoch, partition), and `serving`: those that have recovered and write.
     """
 
     def __init__(
@@ -51,18 +55,22 @@ class LedgerWriter(Service):  # type: ignore[misc]
         settings: Settings,
         health: Health,
         serving: set[tuple[int, int]],
+        writers: dict[tuple[int, int], PartitionWriter],
         probe: Probe = no_probe,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._settings = settings
         self._serving = serving
+        self._held = writers
         self._probe = probe
         self._writers: dict[TopicPartition, tuple[PartitionWriter, asyncio.Task[None]]] = {}
         self._partitions: dict[str, tuple[int, int]] = {}
         self._trouble: str | None = "starting"
-        self._kept_up = time.monotonic()
+        self._asks, self._asks_since = "SQL", time.monotonic()
         self._assigned = False
+        self._others: dict[TopicPartition, Standstill] = {}
+        self._health = health
         health.add("writer", self._failure)
 
     async def on_start(self) -> None:
@@ -72,12 +80,14 @@ class LedgerWriter(Service):  # type: ignore[misc]
         await self._database.open()
         self._epochs = Epochs(self._database)
         self._control = ControlPlane(CatalogView(self._database), SubscriptionView(self._database), SystemClock())
-        await self._patiently(self._control.refresh)
+        await self._patiently("SQL", self._control.refresh)
         self._redis: Redis = Redis.from_url(settings.redis, protocol=3, socket_timeout=5, socket_connect_timeout=5)
-        self._clickhouse = await self._patiently(lambda: connect(settings.clickhouse))
+        self._watch("redis", Watch("Redis", self._redis.ping))
+        self._clickhouse = await self._patiently("ClickHouse", lambda: connect(settings.clickhouse))
+        self._watch("clickhouse", Watch("ClickHouse", self._ping_clickhouse))
         self._inserts = Inserts(self._clickhouse)
         self._producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all")
-        await self._patiently(self._producer.start)
+        await self._patiently("Kafka", self._producer.start)
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka,
             group_id=GROUP,
@@ -90,10 +100,8 @@ class LedgerWriter(Service):  # type: ignore[misc]
             rebalance_timeout_ms=60_000,
             max_poll_interval_ms=600_000,
         )
-        await self._patiently(self._consumer.start)
-        await self._follow_epochs()
-        self._trouble = None
-        self._kept_up = time.monotonic()
+        await self._patiently("Kafka", self._consumer.start)
+        await self._patiently("Kafka", self._follow_epochs)
 
     async def on_stop(self) -> None:
         """Finish the batches in flight, then let go."""
@@ -108,6 +116,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
     async def _keep_up(self) -> None:
         """Follow epochs, catalogs and terms; commit offsets for tools to look at."""
         while not self.should_stop:
+            self._ask("SQL")
             await self.sleep(_POLL_SECONDS)
             for _, task in self._writers.values():
                 if task.done() and not task.cancelled() and (error := task.exception()) is not None:
@@ -119,8 +128,8 @@ class LedgerWriter(Service):  # type: ignore[misc]
             try:
                 await self._refresh_control()
                 await self._follow_epochs()
-                self._trouble = None
-                self._kept_up = time.monotonic()
+                if self._trouble is None:
+                    await self._follow_ends()
             except Unavailable as away:
                 self._trouble = str(away)
                 continue
@@ -130,16 +139,22 @@ class LedgerWriter(Service):  # type: ignore[misc]
         """What changed reaches the writers before they can come to their next batch: nothing is awaited in between."""
         changed = await self._control.refresh()
         for writer, _ in self._writers.values():
-            for tenant in changed:
+            for tenant in changed.terms:
                 if writer.owns(tenant):
                     writer.recount_tenant(tenant)
+            for tenant in changed.thresholds:
+                if writer.owns(tenant):
+                    writer.compare_tenant(tenant)
 
     async def _follow_epochs(self) -> None:
+        """Subscribe to the epochs that are there. Readiness says so when the current one is not."""
         known = sorted(await self._epochs.all(), key=lambda epoch: epoch.epoch)
+        self._ask("Kafka")
         try:
             existing = await self._consumer.topics()
         except (KafkaError, OSError) as error:
             raise Unavailable(f"Kafka: {error!r}") from error
+        self._trouble = _missing(known, existing)
         wanted = {
             topics.events(epoch.epoch): (epoch.epoch, epoch.partitions)
             for epoch in known[-_EPOCHS_READ:]
@@ -148,6 +163,25 @@ class LedgerWriter(Service):  # type: ignore[misc]
         if wanted and wanted != self._partitions:
             self._partitions = wanted
             self._consumer.subscribe(list(wanted), listener=_Listener(self))
+
+    async def _follow_ends(self) -> None:
+        """How far the log goes, asked for beside the reading, once for all partitions. One without any partition looks
+        whether those of the current epoch move: they may be nobody's."""
+        mine = {tp: writer for tp, (writer, _) in self._writers.items() if tp.topic in self._partitions}
+        newest = max(self._partitions.items(), key=lambda item: item[1], default=None)
+        others = [] if mine or newest is None else [TopicPartition(newest[0], n) for n in range(newest[1][1])]
+        try:
+            async with asyncio.timeout(_STUCK_SECONDS):
+                ends = await self._consumer.end_offsets([*mine, *others])
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise Unavailable(f"Kafka: {error!r}") from error
+        for tp, writer in mine.items():
+            writer.vitals.log_ends(ends[tp], writer.applied_offset)
+        before, self._others = self._others, {}
+        for tp in others:
+            found = await PartitionState(self._redis, self._partitions[tp.topic][0], tp.partition).applied()
+            self._others[tp] = before.get(tp, Standstill())
+            self._others[tp].see(-1 if found is None else found.offset, ends[tp], time.monotonic())
 
     async def assign(self, assigned: set[TopicPartition]) -> None:
         """Start a writer for each; the consumer fetches nothing of it until its writer has recovered."""
@@ -159,18 +193,21 @@ class LedgerWriter(Service):  # type: ignore[misc]
             self._consumer.seek(tp, 0)
             epoch, partitions = self._partitions[tp.topic]
             ledger = PartitionLedger(self._clickhouse, self._inserts, epoch, tp.partition, partitions)
+            state = PartitionState(self._redis, epoch, tp.partition)
             writer = PartitionWriter(
                 epoch,
                 tp.partition,
                 partitions,
                 PartitionLog(self._consumer, tp.topic, tp.partition),
-                PartitionState(self._redis, epoch, tp.partition),
+                state,
                 ledger,
                 self._control,
                 EpochTurn(epoch, self._epochs, ledger, self._redis, self._producer),
+                Outbox(state, self._producer),
                 self._settings,
                 self._probe,
             )
+            self._held[epoch, tp.partition] = writer
             self._writers[tp] = (writer, asyncio.create_task(writer.run(), name=f"writer-{tp.topic}-{tp.partition}"))
         _log.info("assigned", partitions=sorted((tp.topic, tp.partition) for tp in assigned))
 
@@ -185,6 +222,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
             metrics.observe_lag(f"{tp.topic}/{tp.partition}", None)
         for writer, _ in leaving:
             self._serving.discard((writer.epoch, writer.partition))
+            self._held.pop((writer.epoch, writer.partition), None)
             writer.stop()
         await asyncio.gather(*(task for _, task in leaving), return_exceptions=True)
 
@@ -200,29 +238,55 @@ class LedgerWriter(Service):  # type: ignore[misc]
             except (KafkaError, OSError) as error:
                 _log.info("offsets not committed", reason=repr(error))
 
-    async def _patiently(self, attempt: Any) -> Any:
+    def _watch(self, name: str, watch: Watch) -> None:
+        self._health.add(name, watch.failure)
+        self.add_future(watch.run())
+
+    async def _ping_clickhouse(self) -> None:
+        if not await self._clickhouse.ping():
+            raise Unavailable("no answer to a ping")
+
+    def _ask(self, whom: str) -> None:
+        """From now on it is `whom` who keeps this process waiting."""
+        self._asks, self._asks_since = whom, time.monotonic()
+
+    async def _patiently(self, whom: str, attempt: Any) -> Any:
+        self._trouble = f"starting: {whom} has not answered yet"
         while True:
             try:
                 return await attempt()
             except (Unavailable, KafkaError, OSError) as error:
-                self._trouble = f"starting: {error}"
+                self._trouble = f"starting: {whom} does not answer: {error}"
                 _log.warning("waiting to start", reason=str(error))
                 await asyncio.sleep(0.5)
 
     def _failure(self) -> str | None:
         if self._trouble:
             return self._trouble
+        now = time.monotonic()
+        silent = now - self._asks_since
+        if silent > _STUCK_SECONDS:
+            return f"{self._asks} has not answered for {silent:.0f} s"
         if not self._assigned:
             return "waiting for the group to deal out partitions"
-        silent = time.monotonic() - self._kept_up
-        if silent > _STUCK_SECONDS:
-            return f"Kafka or SQL has not answered for {silent:.0f} s"
         failures = {
             f"{tp.topic}/{tp.partition}": failure
-            for tp, (writer, _) in self._writers.items()
+            for tp, (writer, _) in list(self._writers.items())
             if (failure := writer.vitals.failure())
         }
+        for tp, standstill in list(self._others.items()):
+            if failure := standstill.failure(now):
+                failures[f"{tp.topic}/{tp.partition}"] = f"{failure}; this worker was given no partition"
         return "; ".join(f"{where}: {what}" for where, what in sorted(failures.items())) or None
+
+
+def _missing(known: Sequence[Epoch], existing: Collection[str]) -> str | None:
+    """What is wrong when the log of the current epoch is not there."""
+    if not known:
+        return "there is no epoch: run `tallygate migrate`"
+    topic = topics.events(known[-1].epoch)
+    gone = f"Kafka: the topic {topic} is not there: `tallygate migrate` begins a new epoch"
+    return None if topic in existing else gone
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

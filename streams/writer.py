@@ -7,25 +7,29 @@ again, and step 4 lets one of them through (ledger.md).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from secrets import token_hex
 from typing import Any, TypeVar
 
 import structlog
 
 from metering.errors import Halt, Unavailable
+from metering.feed import FeedMessage
 from metering.partition import partition_of
-from metering.period import Period
+from metering.period import PERIOD_KINDS, Period, PeriodKind
 from streams import metrics
 from streams.control import ControlPlane
 from streams.counters import CounterCache
-from streams.dedupe import Judged, LedgerKey, Verdict, Window, decide, late_keys
+from streams.crossings import Outbox, Watch
+from streams.dedupe import LedgerKey, Verdict, Window, decide, digests_by_bucket, late_keys
 from streams.epochs import EpochTurn
 from streams.frame import Entries, Frame, MissingCatalog, Record, decode
 from streams.ledger import PartitionLedger
 from streams.log import PartitionLog
-from streams.rebuild import count_anew, counter_operations
+from streams.rebuild import count_anew, counter_rows, set_counter
 from streams.recovery import Recovered, Recovery
-from streams.rows import EventRows, dead_blocks, event_blocks, event_rows, frame_blocks, void_blocks
+from streams.rows import EventRows, dead_blocks, event_blocks, event_rows, frame_blocks, verdict_rows, void_blocks
 from streams.settings import Settings
 from streams.state import Applied, Operation, PartitionState, voids_of
 from streams.tally import CountedMeters, take_back, tally
@@ -42,6 +46,8 @@ Probe = Callable[[str], Awaitable[None]]
 _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 _READ_MS = 500
 _TURN_SECONDS = 0.2
+_COMPARED_AT_ONCE = 500
+_UNTOLD_SECONDS = 10.0
 _LEDGER_CHECK_EVERY = 10
 """In looks at Redis: the ledger can only be older after somebody put it back, and asking it costs more."""
 
@@ -67,6 +73,7 @@ class PartitionWriter:
         ledger: PartitionLedger,
         control: ControlPlane,
         turn: EpochTurn,
+        outbox: Outbox,
         settings: Settings,
         probe: Probe = no_probe,
     ) -> None:
@@ -78,6 +85,11 @@ class PartitionWriter:
         self._ledger = ledger
         self._control = control
         self._turn = turn
+        self._outbox = outbox
+        self._untold = True
+        self._tell_again = 0.0
+        self._uncompared: set[str] = set()
+        self._sequence = ""
         self._settings = settings
         self._probe = probe
         self._window = Window(settings.bucket_ms)
@@ -86,7 +98,9 @@ class PartitionWriter:
         self._stopping = asyncio.Event()
         self._waiting: asyncio.Task[Any] | None = None
         self._recount: set[str] = set()
+        self._asked: dict[str, asyncio.Future[None]] = {}
         self._applied = Applied(-1, 0, 0)
+        self._config = ""
         self._voids: VoidIndex = {}
         self._mark = -1
         self._closed_at = -1
@@ -116,6 +130,14 @@ class PartitionWriter:
         """Its billing terms changed: count its counters anew from the ledger, between two batches."""
         self._recount.add(tenant)
 
+    def count_tenant_anew(self, tenant: str) -> asyncio.Future[None]:
+        """Count its open counters anew from the ledger, between two batches; cancelled if this writer stops first."""
+        return self._asked.setdefault(tenant, asyncio.get_running_loop().create_future())
+
+    def compare_tenant(self, tenant: str) -> None:
+        """Its thresholds changed: look whether its counters have passed them already."""
+        self._uncompared.add(tenant)
+
     async def run(self) -> None:
         """Work until stopped. Returns early only on Halt, which `vitals` goes on showing."""
         failures = 0
@@ -134,8 +156,12 @@ class PartitionWriter:
                     failures += 1
         except Halt as halt:
             self.vitals.halt(str(halt))
+            metrics.HALTS.inc()
             _log.error("halted", epoch=self.epoch, partition=self.partition, reason=str(halt))
             await self._close_when_given_up()
+        finally:
+            for asked in self._asked.values():
+                asked.cancel()
 
     async def _close_when_given_up(self) -> None:
         """Halted: nothing more of this log can be counted. Once the operator has begun a new epoch, account for the
@@ -161,24 +187,30 @@ class PartitionWriter:
         recovered = await self._unless_stopped(self._recover())
         if recovered is None:
             return
-        self._applied, self._mark, self._closed_at = recovered
+        self._applied, mark, self._closed_at, self._config = recovered
+        self._mark = max(-1, min(mark, self._applied.offset - 1))
         found, self._voids = await self._state.voids()
         if found != self._applied:
             raise Moved(f"applied is {found}, not {self._applied}")
+        self._sequence = await self._state.sequence()
         self._log.seek(self._applied.offset + 1)
         await self._turn.announce()
         self.vitals.running()
+        self._untold = True
+        self._uncompared = self._watched()
         looks = 0
         while not self._stopping.is_set():
             records = await self._unless_stopped(self._log.read(self._settings.batch_records, _READ_MS))
             for batch in self._batches(records or ()):
-                if self._control.generation != self._generation:
+                if self._control.generation != self._generation or self._asked:
                     await self._count_anew()
                 await self._batch(batch)
                 self.vitals.progress()
                 if self._stopping.is_set():
                     return
-            self.vitals.lag = self._log.lag()
+            await self._compare()
+            if (lag := self._log.lag()) is not None:
+                self.vitals.lag = lag
             if self.vitals.look_due(self._settings.check_seconds):
                 looks += 1
                 await self._look(ledger_too=looks % _LEDGER_CHECK_EVERY == 0)
@@ -222,7 +254,9 @@ class PartitionWriter:
 
     async def _batch(self, records: Sequence[Record]) -> None:
         # 1. Decode and resolve. No effect yet; a crash here leaves nothing.
+        steps = metrics.Steps()
         decoded = await self._decode(records)
+        steps.done("decode")
         frames = [frame for frame, _ in decoded]
         first, last = frames[0], frames[-1]
         new = Applied(last.offset, last.checksum, last.clock)
@@ -243,9 +277,11 @@ class PartitionWriter:
         meters = self._control.meters
         deltas = tally(judged, meters, self._control.terms, self.epoch, self.partition)
         uncounted = take_back(deltas, judged, meters, self._control.terms)
-        changes = await self._cache.prepare(deltas, uncounted, meters, self._state, self._applied, last.clock)
+        watch = Watch(self._control, last.clock)
+        changes = await self._cache.prepare(deltas, uncounted, meters, self._state, self._applied, last.clock, watch)
         if changes is None:
             raise Moved("applied moved between two questions")
+        steps.done("decide")
         await self._probe("2")
 
         # 3. Write the ledger: rows, what voids took back, dead letters, and last the frames that vouch for them. A
@@ -254,7 +290,9 @@ class PartitionWriter:
         rows = [
             row
             for (frame, made), (_, verdict) in zip(decoded, judged, strict=True)
-            for row in (made if verdict.counted is frame.entries else self._rows(frame, verdict))
+            for row in (
+                made if verdict.counted is frame.entries else verdict_rows(frame, verdict, self.epoch, self.partition)
+            )
         ]
         await self._ledger.insert_events(event_blocks(rows))
         await self._probe("3a")
@@ -263,30 +301,75 @@ class PartitionWriter:
         await self._ledger.insert_dead(dead_blocks(judged, self.epoch, self.partition))
         await self._probe("3c")
         await self._ledger.insert_frames(frame_blocks(judged, self.epoch, self.partition))
+        steps.done("write")
         await self._probe("3d")
 
         # 4. Apply, fenced by `applied`. A crash before it leaves a ledger that is ahead: its rows are met again as
         # their own. A crash after it leaves a batch that is done.
         operations = self._state.drop(answer.expired)
-        for bucket, marks in self._digests_by_bucket(judged, last.clock).items():
+        for bucket, marks in digests_by_bucket(judged, self._window, last.clock).items():
             operations += self._state.add_digests(bucket, marks, self._window.ends(bucket))
-        operations += changes.operations(self._state, meters)
+        operations += changes.operations(self._state)
         still_open = [one for one in uncounted if Period(one[1].start, one[1].end).is_open(last.clock)]
-        operations += await count_anew(self._state, self._ledger, meters, still_open, last.offset)
+        sequence = self._sequence
+        if still_open:
+            operations += await count_anew(self._state, self._ledger, meters, still_open, last.offset)
+            sequence = token_hex(8)
+            operations.append(self._state.set_sequence(sequence))
         waiting = merged(self._voids, voids.added, last.clock)
         operations += self._state.set_voids(waiting)
-        if not await self._state.apply(self._applied.offset, new, operations):
+        if not await self._state.apply(self._applied.offset, self._config, new, operations):
             raise Moved("another writer applied this batch")
         self._cache.keep(changes, uncounted)
         for mark in voids_of(answer.expired):
             self._voids.pop(mark, None)
         self._voids |= waiting
-        self._applied = new
+        before, self._applied, self._sequence = self._applied, new, sequence
+        self._untold = self._untold or bool(changes.crossed)
+        self._uncompared.update(tenant for tenant, _ in still_open)
+        steps.done("apply")
         await self._probe("4")
 
-        # 5. Tell. Nothing depends on it.
+        # 5. Tell. A crash here leaves crossings in the outbox: whoever comes next tells them, again maybe.
         metrics.observe_batch(judged)
+        await self._publish(before, changes.told())
+        await self._tell_crossings()
         await self._probe("5")
+
+    def _watched(self) -> set[str]:
+        return self._control.watched(self.partition, self._partitions)
+
+    async def _compare(self) -> None:
+        """Between batches: tell what counters have passed that are not seen on their way, some tenants at a time."""
+        if not self._uncompared:
+            return
+        some = sorted(self._uncompared)[:_COMPARED_AT_ONCE]
+        self._uncompared.difference_update(some)
+        found, counters = await self._state.counters(some)
+        if found != self._applied:
+            raise Moved(f"applied is {found}, not {self._applied}")
+        watch = Watch(self._control, self._applied.clock)
+        crossings = [one for tenant, own in zip(some, counters, strict=True) for one in watch.standing(tenant, own)]
+        await self._state.push_now(crossings)
+        self._untold = self._untold or bool(crossings)
+        await self._tell_crossings()
+
+    async def _publish(self, before: Applied, counters: dict[str, Sequence[str | None]]) -> None:
+        offset, _, clock = self._applied
+        await self._state.publish(FeedMessage(before.offset, offset, clock, self._sequence, counters))
+
+    async def _tell_crossings(self) -> None:
+        """Empty the outbox into Kafka. What Kafka does not take now waits there, and batches do not."""
+        if not self._untold or time.monotonic() < self._tell_again:
+            return
+        try:
+            told = await self._outbox.send()
+            await self._probe("5a")
+            await self._outbox.remove(told)
+            self._untold = False
+        except Unavailable as away:
+            self._tell_again = time.monotonic() + _UNTOLD_SECONDS
+            _log.warning("crossings wait", epoch=self.epoch, partition=self.partition, reason=str(away))
 
     async def _decode(self, records: Sequence[Record]) -> list[tuple[Frame, list[EventRows]]]:
         """The frames, with the rows they make if every event is counted, as nearly always: while a frame's values are
@@ -325,20 +408,6 @@ class PartitionWriter:
             raise Moved("the ledger lacks records that were applied")
         return rows
 
-    def _rows(self, frame: Frame, verdict: Verdict) -> list[EventRows]:
-        """The rows of a frame of whose events not all count."""
-        counted = event_rows(frame, verdict.counted, self.epoch, self.partition)
-        return counted + event_rows(frame, verdict.voided, self.epoch, self.partition, voided=True)
-
-    def _digests_by_bucket(self, judged: Sequence[Judged], clock: int) -> dict[int, list[bytes]]:
-        """Digests of the events that get a row; none for buckets that the batch itself has closed."""
-        buckets: dict[int, list[bytes]] = {}
-        for frame, verdict in judged:
-            bucket = self._window.bucket(frame.clock)
-            if bucket >= self._window.oldest(clock) and (verdict.counted or verdict.voided):
-                buckets.setdefault(bucket, []).extend((*verdict.counted.digests, *verdict.voided.digests))
-        return buckets
-
     async def _look(self, ledger_too: bool) -> None:
         """Between batches: is the state still where it was left, is the ledger, do the counters count the right way?"""
         found = await self._state.applied()
@@ -348,44 +417,60 @@ class PartitionWriter:
             upto = self._applied.offset
             if await self._ledger.accounted(self._mark, upto) != upto - self._mark:
                 raise Moved("the ledger lacks records that were applied")
-            self._mark = upto
-        if self._control.generation != self._generation:
+            self._mark = max(-1, upto - 1)  # an older copy lacks the last record: go on asking for it
+        if self._control.generation != self._generation or self._asked:
             await self._count_anew()
+        await self._publish(self._applied, {})
+        await self._tell_crossings()
         self.vitals.progress()
 
     async def _count_anew(self) -> None:
-        """Billing terms or the counted meters changed: replace the counters concerned by what the ledger gives.
+        """Billing terms or the counted meters changed, or somebody asks for it: replace the counters concerned by what
+        the ledger gives.
 
         Before the next batch, so that none adds to a counter that does not exist yet; fenced like a batch that applies
         no record.
         """
         generation, meters, tenants = self._control.generation, self._control.meters, sorted(self._recount)
-        everyone = self._counted is None or meters.of != self._counted.of
-        terms = self._control.terms_of(self.partition, self._partitions)
+        asked = dict(self._asked)
         operations: list[Operation] = []
+        everyone = self._counted is None or meters.of != self._counted.of
         if everyone:
             operations += self._state.drop(await self._state.counter_names(None))
+            operations += await self._counters(meters)
         else:
             for tenant in tenants:
                 names = await self._state.counter_names(tenant)
                 operations += self._state.drop([name for name in names if b":billing:" in name])
-        async for chunk in counter_operations(
-            self._state,
-            self._ledger,
-            meters,
-            terms,
-            self._applied.clock,
-            self._applied.offset,
-            None if everyone else tenants,
-        ):
-            operations += chunk
+            operations += await self._counters(meters, tenants, ("billing",))
+            for tenant in asked:
+                operations += self._state.drop(await self._state.counter_names(tenant))
+            operations += await self._counters(meters, list(asked))
         config = self._control.fingerprint(self.partition, self._partitions, self._window.bucket_ms)
-        operations.append(self._state.set_config(config))
+        sequence = token_hex(8)
+        operations += [self._state.set_config(config), self._state.set_sequence(sequence)]
         self._cache.clear()
-        if not await self._state.apply(self._applied.offset, self._applied, operations):
+        if not await self._state.apply(self._applied.offset, self._config, self._applied, operations):
             raise Moved("another writer applied a batch")
-        self._generation, self._counted = generation, meters
+        self._generation, self._counted, self._config, self._sequence = generation, meters, config, sequence
+        self._uncompared.update(self._watched() if everyone else (*tenants, *asked))
         self._recount.difference_update(tenants)
+        for tenant, done in asked.items():
+            self._asked.pop(tenant, None)
+            if not done.done():
+                done.set_result(None)
+
+    async def _counters(
+        self, meters: CountedMeters, only: Sequence[str] | None = None, kinds: Sequence[PeriodKind] = PERIOD_KINDS
+    ) -> list[Operation]:
+        """Operations that set every open counter, or those of some tenants and period kinds, from the ledger."""
+        terms = self._control.terms_of(self.partition, self._partitions)
+        operations: list[Operation] = []
+        async for kind, period, rows in counter_rows(
+            self._ledger, meters, terms, self._applied.clock, self._applied.offset, only, kinds
+        ):
+            operations += [one for row in rows for one in set_counter(self._state, row, meters, kind, period)]
+        return operations
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not when told to stop."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import CursorResult, Row, insert, select
+from sqlalchemy import CursorResult, Row, delete, insert, select
 
 from metering.catalog import Catalog, from_json, parse_catalog, to_json
-from metering.errors import CatalogProblem, InvalidCatalog
+from metering.errors import CatalogProblem, InvalidCatalog, Refused
 from metering.meter import CompiledCatalog
 from tenancy import audit, changes
 from tenancy.database import Database
-from tenancy.tables import catalogs
+from tenancy.tables import catalog_fills, catalogs
 
 EFFECTIVE_AFTER_MS = 3_000
 _NONE = CompiledCatalog(0, Catalog())
@@ -64,6 +64,26 @@ class Catalogs:
         async with self._database.transaction() as connection:
             return _one(await connection.execute(select(catalogs).where(catalogs.c.version == version)))
 
+    async def fill(self, meter: str, now: int, actor: str) -> int:
+        """Let a meter of the version in effect at `now` count what earlier versions let pass; answers the instant from
+        which on it is known everywhere. Repeatable. Raises Refused (`unknown-meter`) where that version has none."""
+        query = select(catalogs).where(catalogs.c.effective_from <= now).order_by(catalogs.c.version.desc()).limit(1)
+        async with self._database.writing() as connection:
+            current = _one(await connection.execute(query))
+            if current is None or meter not in current.catalog.meters:
+                raise Refused("unknown-meter", f"the catalog in effect has no meter {meter}")
+            since = now + EFFECTIVE_AFTER_MS
+            await connection.execute(delete(catalog_fills).where(catalog_fills.c.meter == meter))
+            await connection.execute(insert(catalog_fills).values(meter=meter, version=current.version, since=since))
+            await audit.record(connection, actor, "catalog.fill", None, meter=meter, version=current.version)
+        return since
+
+    async def fills(self) -> dict[str, int]:
+        """Meters that the past is filled in with → the version whose definition counts."""
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(select(catalog_fills.c.meter, catalog_fills.c.version))
+            return {row.meter: row.version for row in rows}
+
     async def after(self, version: int) -> list[CatalogVersion]:
         """The versions newer than `version`, oldest first."""
         query = select(catalogs).where(catalogs.c.version > version).order_by(catalogs.c.version)
@@ -99,12 +119,23 @@ class CatalogView:
     def __init__(self, database: Database) -> None:
         self._catalogs = Catalogs(database)
         self._versions: list[tuple[int, CompiledCatalog]] = []
+        self.fills: dict[str, int] = {}
 
     async def refresh(self) -> None:
         """Read what is new. Raises Unavailable."""
         for one in await self._catalogs.after(self._newest()):
             if one.version > self._newest():  # else another refresh added it meanwhile
                 self._versions.append((one.effective_from, CompiledCatalog(one.version, one.catalog)))
+        fills = await self._catalogs.fills()
+        if fills != self.fills:
+            self.fills = fills
+            self._versions = [(since, self._filled(compiled)) for since, compiled in self._versions]
+
+    def _filled(self, compiled: CompiledCatalog) -> CompiledCatalog:
+        """A version with the meters of later ones that count in it too."""
+        later = {one.version: one.catalog.meters for _, one in self._versions if one.version > compiled.version}
+        meters = {meter: later[version][meter] for meter, version in self.fills.items() if version in later}
+        return CompiledCatalog(compiled.version, compiled.catalog, meters)
 
     def _newest(self) -> int:
         return self._versions[-1][1].version if self._versions else 0

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from metering.errors import Unavailable
+from tenancy import tables
 
 _PATIENCE_SECONDS = 5
 _WRITER_LOCK = 0x7A11_96A7E
@@ -44,6 +45,11 @@ class Database:
         """Let go of all connections."""
         if self._engine is not None:
             await self._engine.dispose()
+
+    async def ping(self) -> None:
+        """Whether SQL answers and has our schema. Raises Unavailable."""
+        async with self.transaction() as connection:
+            await connection.execute(select(tables.tenants.c.name).limit(1))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:

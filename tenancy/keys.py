@@ -29,7 +29,7 @@ _TEXT = re.compile(r"tg_([a-z2-7]{12})_[A-Za-z0-9]{32}")
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _SECRET_ALPHABET = string.ascii_letters + string.digits
 _FRESH_SECONDS = 2.0  # a revoked key stops working within this
-_STALE_SECONDS = 300.0  # how long known keys go on working while SQL does not answer
+STALE_SECONDS = 300.0  # how long known keys go on working while SQL does not answer
 _PATIENCE_SECONDS = 0.5  # how long the first request then waits
 _RETRY_SECONDS = 0.5
 _CACHED_KEYS = 50_000
@@ -192,8 +192,8 @@ class KeyRing:
         if unknown is not None and now - unknown.looked <= _FRESH_SECONDS:
             return unknown
         known = self._known.get(key_id)
-        age = _STALE_SECONDS if known is None else now - known.looked
-        if known is None or age >= _STALE_SECONDS:
+        age = STALE_SECONDS if known is None else now - known.looked
+        if known is None or age >= STALE_SECONDS:
             return await asyncio.shield(self._look_up(key_id).task)
         failed = now - self._failed
         if age <= _FRESH_SECONDS / 2 or failed < _RETRY_SECONDS:

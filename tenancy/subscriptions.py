@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metering.clock import SystemClock
 from metering.errors import Refused
-from metering.period import DEFAULT_TERMS, BillingTerm, zone_of
+from metering.period import DEFAULT_TERMS, FOREVER, BillingTerm, zone_of
 from tenancy import audit, changes
 from tenancy.database import Database
 from tenancy.tables import subscriptions, tenants
@@ -115,27 +115,39 @@ def terms_of(own: list[Subscription]) -> tuple[BillingTerm, ...]:
 
 
 class SubscriptionView:
-    """Billing terms of all tenants, cached in a process."""
+    """Billing terms and plans of all tenants, cached in a process."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._terms: dict[str, tuple[BillingTerm, ...]] = {}
-        self._number = -1
+        self._history: dict[str, list[Subscription]] = {}
+        self.number = -1
+        """Of the change that was seen last; another one: something may be different."""
 
     async def refresh(self) -> set[str]:
         """Read anew if anything changed; returns the tenants whose terms differ now. Raises Unavailable."""
         async with self._database.transaction() as connection:
-            newest, _ = await changes.since(connection, self._number)
-        if newest == self._number:
+            newest, _ = await changes.since(connection, self.number)
+        if newest == self.number:
             return set()
-        fresh = {tenant: terms_of(own) for tenant, own in (await history(self._database)).items()}
+        own_of = await history(self._database)
+        fresh = {tenant: terms_of(own) for tenant, own in own_of.items()}
         changed = {name for name in fresh.keys() | self._terms.keys() if fresh.get(name) != self._terms.get(name)}
-        self._terms, self._number = fresh, newest
+        self._terms, self._history, self.number = fresh, own_of, newest
         return changed
 
     def terms(self, tenant: str) -> tuple[BillingTerm, ...]:
         """A tenant's terms; calendar months in UTC for one without a subscription."""
         return self._terms.get(tenant, DEFAULT_TERMS)
+
+    def plans(self, at: int) -> dict[str, str]:
+        """Tenant → plan in force at `at` (ms UTC), of those that have one."""
+        found = {tenant: in_force(own, at) for tenant, own in self._history.items()}
+        return {tenant: one.plan for tenant, one in found.items() if one is not None}
+
+    def next_change(self, at: int) -> int:
+        """When the next subscription begins after `at` (ms UTC)."""
+        return min((one.since for own in self._history.values() for one in own if one.since > at), default=FOREVER)
 
     def all_terms(self) -> dict[str, tuple[BillingTerm, ...]]:
         """The tenants that have terms of their own."""

@@ -19,6 +19,7 @@ tenants = Table(
     Column("name", String(63), primary_key=True),
     Column("status", String(16), nullable=False),
     Column("created", BigInteger, nullable=False),
+    Column("payload_days", Integer, nullable=True),
 )
 
 subscriptions = Table(
@@ -53,6 +54,15 @@ catalogs = Table(
     Column("effective_from", BigInteger, nullable=False),
 )
 
+catalog_fills = Table(
+    "catalog_fills",
+    metadata,
+    Column("meter", String(255), primary_key=True),
+    Column("version", Integer, ForeignKey("catalogs.version"), nullable=False),
+    Column("since", BigInteger, nullable=False),
+    comment="Meters that also count what earlier versions than `version` let pass",
+)
+
 epochs = Table(
     "epochs",
     metadata,
@@ -79,4 +89,46 @@ audit = Table(
     Column("tenant", String(63), nullable=True, index=True),
     Column("action", String(64), nullable=False),
     Column("detail", Text, nullable=False),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("requester", String(64), nullable=False),
+    Column("asked", BigInteger, nullable=False),
+)
+
+operation_parts = Table(
+    "operation_parts",
+    metadata,
+    Column("operation", String(12), ForeignKey("operations.id"), primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("status", String(16), nullable=False, index=True),
+    Column("doing", String(64), nullable=False, default=""),
+    Column("done", BigInteger, nullable=False, default=0),
+    Column("total", BigInteger, nullable=False, default=0),
+    Column("result", Text, nullable=False, default="{}"),
+    Column("holder", String(64), nullable=False, default=""),
+    Column("held", BigInteger, nullable=False, default=0),
+)
+
+alert_outbox = Table(
+    "alert_outbox",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(63), nullable=False, index=True),
+    Column("feature", String(63), nullable=False),
+    Column("meter", String(63), nullable=False),
+    Column("period", String(16), nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("end", BigInteger, nullable=False),
+    Column("threshold", String(64), nullable=False),
+    Column("limit", String(64), nullable=False),
+    Column("used", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    comment="Crossings (metering/crossing.py) that somebody is to be alerted of",
 )

@@ -17,11 +17,12 @@ from tenancy.tables import tenants
 
 
 class Tenant(msgspec.Struct, frozen=True):
-    """One tenant; `created` in ms UTC."""
+    """One tenant; `created` in ms UTC. Payloads are kept for `payload_days`, None: as the system is set up."""
 
     name: str
     status: TenantStatus
     created: int
+    payload_days: int | None = None
 
 
 async def create(database: Database, name: str, actor: str, first: Assignment | None = None) -> Tenant:
@@ -66,3 +67,19 @@ async def set_status(database: Database, name: str, status: TenantStatus, actor:
             raise Refused("unknown-tenant", f"no tenant {name}")
         await changes.note(connection, name)
         await audit.record(connection, actor, "tenant.status", name, status=status)
+
+
+async def set_payload_days(database: Database, name: str, days: int | None, actor: str) -> None:
+    """How long a tenant's payloads are kept. Raises Refused (`unknown-tenant`)."""
+    async with database.writing() as connection:
+        result = await connection.execute(update(tenants).where(tenants.c.name == name).values(payload_days=days))
+        if result.rowcount == 0:
+            raise Refused("unknown-tenant", f"no tenant {name}")
+        await audit.record(connection, actor, "tenant.payload-days", name, days=days)
+
+
+async def payload_days(database: Database) -> dict[str, int]:
+    """Of the tenants that have their own."""
+    query = select(tenants.c.name, tenants.c.payload_days).where(tenants.c.payload_days.is_not(None))
+    async with database.transaction() as connection:
+        return {row.name: row.payload_days for row in (await connection.execute(query)).all()}

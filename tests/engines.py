@@ -65,12 +65,13 @@ class Program:
 class Engines:
     """Broker, ClickHouse, Redis and SQL of one test, under `folder`."""
 
-    def __init__(self, folder: Path, kafka: str | None) -> None:
-        """`kafka`: None for the embedded broker, `apache` for an Apache Kafka of this test's own, or HOST:PORT."""
+    def __init__(self, folder: Path, kafka: str | None, sql: str | None = None) -> None:
+        """`kafka`: None for the embedded broker, `apache` for an Apache Kafka of this test's own, or HOST:PORT. `sql`:
+        the URL of an empty database, None for SQLite."""
         self.folder = folder
         self.redis_port, self.clickhouse_port, kafka_port = free_port(), free_port(), free_port()
         self.kafka = kafka if kafka and ":" in kafka else f"127.0.0.1:{kafka_port}"
-        self.sql = f"sqlite+aiosqlite:///{folder}/control.db"
+        self.sql = sql or f"sqlite+aiosqlite:///{folder}/control.db"
         self.broker: Program | None = None
         if kafka == "apache":
             self.broker = self._program("kafka", apache_kafka.command(kafka_port, folder / "kafka"))
@@ -86,6 +87,12 @@ class Engines:
 
     def _program(self, name: str, argv: Sequence[str], env: dict[str, str] | None = None) -> Program:
         return Program(name, argv, self.folder / f"{name}.log", env)
+
+    def use_broker(self, argv: Sequence[str]) -> None:
+        """Another command for the embedded broker, before `start`."""
+        self._programs = [program for program in self._programs if program is not self.broker]
+        self.broker = self._program("kafka", argv)
+        self._programs.insert(0, self.broker)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -130,8 +137,12 @@ class Engines:
 
     def worker(self, name: str, module: Sequence[str] = ("-m", "streams"), **env: str) -> Worker:
         """A real streams worker, not yet started."""
+        return self.service(name, module, "STREAMS", TALLYGATE_STREAMS_SESSION_MS="2000", **env)
+
+    def service(self, name: str, module: Sequence[str], prefix: str, **env: str) -> Worker:
+        """A process of ours, not yet started. Its settings are `TALLYGATE_<prefix>_…`."""
         port = free_port()
-        settings = {"TALLYGATE_STREAMS_OPS_PORT": str(port), "TALLYGATE_STREAMS_SESSION_MS": "2000", **env}
+        settings = {f"TALLYGATE_{prefix}_OPS_PORT": str(port), **env}
         worker = Worker(name, [sys.executable, *module], self.folder / f"{name}.log", {**self.environment, **settings})
         worker.port = port
         self._programs.append(worker)
@@ -155,7 +166,7 @@ class Engines:
 
 
 class Worker(Program):
-    """A streams worker with its readiness."""
+    """A process of ours with its health."""
 
     port = 0
 
@@ -166,7 +177,24 @@ class Worker(Program):
             session.get(f"http://127.0.0.1:{self.port}/readyz") as answer,
         ):
             failures: dict[str, str] = (await answer.json())["failures"]
+            assert answer.status == (503 if failures else 200)
             return failures
+
+    async def metrics(self) -> str:
+        """What it counts, as text."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.port}/metrics") as answer,
+        ):
+            return await answer.text()
+
+    async def alive(self) -> bool:
+        """Whether it says that it runs."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.port}/livez") as answer,
+        ):
+            return answer.status == 200
 
     async def ready(self) -> bool:
         """Whether readiness complains of nothing."""

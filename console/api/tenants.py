@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -46,6 +46,12 @@ class StatusForm(msgspec.Struct, forbid_unknown_fields=True):
     status: TenantStatus
 
 
+class RetentionForm(msgspec.Struct, forbid_unknown_fields=True):
+    """How long payloads are kept, in days; null: as the system is set up."""
+
+    payload_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] | None
+
+
 def _view(tenant: Tenant, own: list[Subscription]) -> dict[str, Any]:
     """`plan` and `subscription`: in force now; `upcoming`, if there are: those that begin later."""
     now = SystemClock().now_ms()
@@ -54,6 +60,7 @@ def _view(tenant: Tenant, own: list[Subscription]) -> dict[str, Any]:
         "name": tenant.name,
         "status": tenant.status,
         "created": iso(tenant.created),
+        "payload_days": tenant.payload_days,
         "plan": current.plan if current else None,
         "subscription": _subscription(current) if current else None,
     }
@@ -129,3 +136,12 @@ async def put_status(request: web.Request) -> web.Response:
     status = (await body_of(request, StatusForm)).status
     await tenants.set_status(request.app[DATABASE], tenant.name, status, principal.key_id)
     return web.json_response({"name": tenant.name, "status": status})
+
+
+@routes.put("/v1/tenants/{tenant}/retention")
+async def put_retention(request: web.Request) -> web.Response:
+    """Say how long a tenant's payloads are kept (platform)."""
+    principal, tenant = await tenant_of(request, request.match_info["tenant"], "platform")
+    days = (await body_of(request, RetentionForm)).payload_days
+    await tenants.set_payload_days(request.app[DATABASE], tenant.name, days, principal.key_id)
+    return web.json_response({"name": tenant.name, "payload_days": days})

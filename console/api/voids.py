@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import msgspec
 from aiohttp import web
 
-from console.deps import SETTINGS, USAGE, body_of, instant, tenant_of
+from console import gateway
+from console.deps import USAGE, body_of, instant, tenant_of
 from metering.clock import HOUR_MS, iso
-from metering.errors import Unavailable
 from metering.identity import digest
 from metering.void import VOID
 from service.problems import Problem
 from usage.reader import NamedEvent
 
 routes = web.RouteTableDef()
-SESSION = web.AppKey("ingest_session", aiohttp.ClientSession)
-_SECONDS = 15
-_RELAYED = ("Retry-After", "RateLimit")
 
 
 class VoidForm(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,13 +24,6 @@ class VoidForm(msgspec.Struct, forbid_unknown_fields=True):
     source: str | None = None
     time: str | None = None
     reason: str | None = None
-
-
-async def session(app: web.Application) -> AsyncIterator[None]:
-    """The connections to the gateway."""
-    app[SESSION] = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS))
-    yield
-    await app[SESSION].close()
 
 
 @routes.post("/v1/events/{id}/void")
@@ -54,7 +42,7 @@ async def void(request: web.Request) -> web.Response:
     event: dict[str, Any] = {"specversion": "1.0", "id": mark, "source": "/tallygate/void", "type": VOID, "data": data}
     if principal.platform:
         event["tenant"] = tenant.name
-    accepted = await _send(request, event)
+    accepted = await gateway.send(request, msgspec.json.encode(event), "application/cloudevents+json")
     made = {"void": mark, "source": source, "time": data["time"], "positions": accepted["positions"]}
     return web.json_response(made, status=202)
 
@@ -86,19 +74,3 @@ async def _meant(
 def _time(named: list[NamedEvent], meant: NamedEvent, time: int | None) -> int | None:
     """None where the name is enough: then the void takes a resend with another time too."""
     return time if time is not None or len(named) == 1 else meant.time
-
-
-async def _send(request: web.Request, event: dict[str, Any]) -> dict[str, Any]:
-    headers = {"Authorization": request.headers["Authorization"], "Content-Type": "application/cloudevents+json"}
-    url = request.app[SETTINGS].ingest_url.rstrip("/") + "/v1/events"
-    try:
-        async with request.app[SESSION].post(url, data=msgspec.json.encode(event), headers=headers) as answer:
-            body = msgspec.json.decode(await answer.read())
-            if answer.status == 202:
-                accepted: dict[str, Any] = body
-                return accepted
-            relayed = {name: answer.headers[name] for name in _RELAYED if name in answer.headers}
-            code = str(body.get("type", "")).rpartition("/")[2] or "refused"
-            raise Problem(answer.status, code, str(body.get("detail", "")), relayed, errors=body.get("errors", []))
-    except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
-        raise Unavailable(f"the gateway at {url}: {error!r}") from error

@@ -78,7 +78,7 @@ async def outage(tmp_path: Path) -> AsyncIterator[Outage]:
 
 
 async def test_the_control_plane_works_without_redis_and_clickhouse_and_says_what_is_missing(outage: Outage) -> None:
-    await eventually(lambda: _is(outage, {"clickhouse", "snapshots"}))
+    await eventually(lambda: _is(outage, {"clickhouse", "redis", "snapshots"}))
     made = await outage.api.must("POST", "/v1/tenants", {"name": "grand", "plan": "small"})
     assert made["plan"] == "small"
     assert (await outage.api.ask("GET", "/v1/usage?tenant=grand"))[0] == 503

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from metering.clock import SystemClock, iso
+from tenancy import tenants
 from tests.integration.console.conftest import CATALOG, PLATFORM, Api
 
 OBJECT = {"name": "grand"}
@@ -135,3 +136,18 @@ async def test_the_platform_key_is_told_nowhere(api: Api) -> None:
     for path in ("/v1/keys", "/v1/status", "/v1/addresses", "/metrics"):
         async with api._client.get(path, headers={"Authorization": f"Bearer {PLATFORM}"}) as answer:
             assert PLATFORM not in await answer.text()
+
+
+async def test_how_long_payloads_are_kept_is_the_platforms_to_say(api: Api) -> None:
+    await api.must("POST", "/v1/tenants", {"name": "grand"})
+    assert (await api.must("GET", "/v1/tenants/grand"))["payload_days"] is None
+    path = "/v1/tenants/grand/retention"
+    assert await api.must("PUT", path, {"payload_days": 90}) == {"name": "grand", "payload_days": 90}
+    assert (await api.must("GET", "/v1/tenants/grand"))["payload_days"] == 90
+    assert await tenants.payload_days(api.database) == {"grand": 90}
+    for wrong in ({"payload_days": 0}, {"payload_days": "90"}, {}):
+        assert (await api.ask("PUT", path, wrong))[0] == 422
+    assert (await api.ask("PUT", path, {"payload_days": 1}, key=await api.key("grand", "admin")))[0] == 403
+    assert (await api.ask("PUT", "/v1/tenants/nobody/retention", {"payload_days": 1}))[0] == 404
+    await api.must("PUT", path, {"payload_days": None})
+    assert await tenants.payload_days(api.database) == {}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from itertools import count
 from pathlib import Path
+
+import psutil
 
 from tests.support import free_port
 
@@ -49,6 +52,12 @@ class Postgres:
         name = f"tallygate_{next(self._numbers)}"
         self._run("createdb", "--host", "127.0.0.1", "--port", str(self._port), "--username", _USER, name)
         return f"postgresql+asyncpg://{_USER}@127.0.0.1:{self._port}/{name}"
+
+    def send(self, number: signal.Signals) -> None:
+        """SIGSTOP freezes the server with all its processes, SIGCONT wakes them."""
+        server = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        for process in (server, *server.children(recursive=True)):
+            process.send_signal(number)
 
     def stop(self) -> None:
         """Stop it and remove its data."""

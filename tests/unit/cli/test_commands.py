@@ -238,3 +238,44 @@ def test_help_teaches_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
         assert run([*command, "--help"]) == 0
         out = capsys.readouterr().out
         assert "Examples" in out and f"tallygate {' '.join(command)}" in out
+
+
+def test_alerts_are_listed_with_what_was_used_of_which_limit(
+    system: FakeSystem, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alert = {
+        "id": "7f",
+        "feature": "voice",
+        "meter": "voice_seconds",
+        "period": "month",
+        "from": "2026-11-01T00:00:00.000Z",
+        "to": "2026-12-01T00:00:00.000Z",
+        "threshold": "0.8",
+        "limit": "36000",
+        "used": "28812.5",
+        "at": "2026-11-23T10:00:00.000Z",
+    }
+    system.on("GET", "/v1/alerts", {"tenant": "adler", "alerts": [alert]})
+    system.on("GET", "/v1/alerts", {"tenant": "adler", "alerts": []})
+
+    assert run(["alerts", "adler", "--limit", "7", "--data-dir", "."]) == 0
+
+    assert system.asked[0].url == "http://console/v1/alerts?tenant=adler&limit=7"
+    out = capsys.readouterr().out
+    assert all(text in out for text in ("voice", "0.8", "28,812.5", "36,000", "month", "2026-11-01"))
+    assert run(["alerts", "adler", "--data-dir", "."]) == 0
+    assert "alert_at" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "days"), [("90", 90), ("default", None)])
+def test_a_tenants_payloads_are_kept_as_long_as_it_is_told(system: FakeSystem, text: str, days: int | None) -> None:
+    system.on("PUT", "/v1/tenants/adler/retention", {"name": "adler", "payload_days": days})
+
+    assert run(["tenant", "update", "adler", "--payload-days", text, "--data-dir", "."]) == 0
+
+    assert json.loads(system.asked[0].body) == {"payload_days": days}
+
+
+def test_days_that_are_no_number_are_wrong_use(system: FakeSystem) -> None:
+    assert run(["tenant", "update", "adler", "--payload-days", "many", "--data-dir", "."]) == 2
+    assert system.asked == []

@@ -16,6 +16,13 @@ from .conftest import FakeSystem
 METRICS = b"""# TYPE tallygate_writer_lag_records gauge
 tallygate_writer_lag_records{partition="0"} 3.0
 tallygate_writer_lag_records{partition="1"} 4.0
+# TYPE tallygate_writer_freshness_seconds gauge
+tallygate_writer_freshness_seconds 0.3
+# TYPE tallygate_writer_visible_seconds histogram
+tallygate_writer_visible_seconds_bucket{le="0.1"} 60.0
+tallygate_writer_visible_seconds_bucket{le="0.25"} 98.0
+tallygate_writer_visible_seconds_bucket{le="0.5"} 100.0
+tallygate_writer_visible_seconds_bucket{le="+Inf"} 100.0
 """
 READY = {"ready": True, "failures": {}}
 
@@ -49,6 +56,16 @@ def test_a_ready_system_is_0_and_told_with_its_lag(
     found = json.loads(capsys.readouterr().out)
     assert found["ready"] is True
     assert found["lag"] == 7
+    assert found["writers"] == {
+        "streams-0": {
+            "lag": 7,
+            "partitions": {"0": 3, "1": 4},
+            "freshness_seconds": 0.3,
+            "freshness_p50_seconds": 0.1,
+            "freshness_p99_seconds": 0.5,
+        }
+    }
+    assert (found["freshness_p50_seconds"], found["freshness_p99_seconds"]) == (0.1, 0.5)
     assert found["processes"] == state["processes"]
     assert set(found["readiness"]) == {"ingest-0", "streams-0"}
 

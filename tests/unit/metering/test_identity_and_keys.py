@@ -18,6 +18,10 @@ def test_an_identity_is_tenant_source_and_id() -> None:
     assert digest("a", "s", "1") == digest("a", "s", "1")
 
 
+def test_the_name_of_a_counter_says_which_it_is() -> None:
+    assert keys.split_counter_field(keys.counter_field("languages", "month", 5)) == ("languages", "month", 5)
+
+
 def test_all_keys_of_a_partition_share_one_slot() -> None:
     names = [
         keys.applied(3, 1),
@@ -26,6 +30,9 @@ def test_all_keys_of_a_partition_share_one_slot() -> None:
         keys.counters(3, 1, "grand"),
         keys.uniques(3, 1, "grand", keys.counter_field("languages", "month", 0)),
         keys.expiries(3, 1),
+        keys.outbox(3, 1),
+        keys.sequence(3, 1),
+        keys.feed(3, 1),
     ]
     assert len(set(names)) == len(names)
     assert {name[name.index("{") : name.index("}") + 1] for name in names} == {"{3.1}"}

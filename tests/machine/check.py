@@ -1,0 +1,181 @@
+"""What must be so: ledger, accounts, dead letters and counters as the interpreter has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from metering import keys
+from metering.identity import digest
+from metering.partition import partition_of
+from metering.period import DEFAULT_TERMS, period_of
+from metering.position import version_of
+from metering.quantity import render
+from streams.control import ControlPlane
+from streams.counters import value_digest
+from tests.machine.control_twin import CatalogsTwin, SubscriptionsTwin
+from tests.machine.interpreter import BUCKET_MS, Row
+from tests.machine.ledger_twin import place
+
+if TYPE_CHECKING:
+    from tests.machine.process import Process
+    from tests.machine.world import World
+
+_LIVE = 5
+
+
+def ledger(world: World) -> None:
+    """All tables hold what the interpreter has, and nothing else."""
+    reader = world.interpreter
+    found = {(row["tenant"], row["version"]): row for row in world.tables.final()}
+    expected = {(row.name[0], _version(row)): row for row in reader.rows.values()}
+    _same("rows", set(found), set(expected))
+    for slot, row in expected.items():
+        its = found[slot]
+        values = (its["tenant"], its["source"], its["id"], its["type"], its["time"], its["clock"], bool(its["voided"]))
+        _same("row", values, (*row.name, row.type, row.time, row.clock, row.voided))
+        _same("quantities", its["quantities"], row.given.quantities)
+        _same("distinct values", its["uniques"], row.given.uniques)
+    tenants = {row.at: row.name[0] for row in reader.rows.values()}
+    voids = {(tenants[row], _cut(row), _cut(void)) for row, its in reader.taken.items() for void in its}
+    _same("voids", {(tenant, place(target), place(version)) for tenant, target, version in world.tables.voids}, voids)
+    letters = {(*at, reason) for at, reason in reader.dead.items()}
+    _same("dead letters", set(world.tables.dead) | (letters & world.lost_letters), letters)
+    _same("records", set(world.tables.frames), set(reader.accounts))
+    for at in reader.accounts:
+        account(world, at)
+
+
+def account(world: World, at: tuple[int, int, int]) -> None:
+    """One row of usage_frames."""
+    row, its = world.tables.frames[at], world.interpreter.accounts[at]
+    values = [row[name] for name in ("events", "counted", "duplicates", "voided", "dead", "voids", "hours", "checksum")]
+    _same(f"account of {at}", [*values, row["clock"], bool(row["closing"])], list(its))
+
+
+def state(world: World, at: tuple[int, int]) -> None:
+    """What Redis holds of a partition is a function of the log up to `applied`, which the ledger vouches for."""
+    applied = world.applied(at)
+    if applied is None:
+        return
+    assert applied <= world.prefix(at), f"applied {applied} has passed the ledger's {world.prefix(at)}"
+    reader, upto = world.interpreter, (*at, applied)
+    clock = reader.accounts[upto].clock if applied >= 0 else reader.begins(at[0])
+    stored = world.redis.hash(keys.applied(*at).encode())
+    _same("clock of applied", int(stored[b"clock"]), clock)
+    rows = [row for row in reader.rows.values() if row.at[0] < at[0] or (row.at[:2] == at and row.at[2] <= applied)]
+    rows = [row for row in rows if partition_of(row.name[0], world.partitions(at[0])) == at[1]]
+    _digests(world, at, rows, clock)
+    _waits(world, at, applied, clock)
+    config = world.redis.text(keys.config(*at).encode())
+    if config is not None and config.decode() == _config(world, at):
+        _counters(world, at, applied, rows, clock)
+
+
+def _digests(world: World, at: tuple[int, int], rows: list[Row], clock: int) -> None:
+    expected: dict[int, set[bytes]] = {}
+    for row in rows:
+        if clock // BUCKET_MS - row.clock // BUCKET_MS < _LIVE:
+            expected.setdefault(row.clock // BUCKET_MS, set()).add(digest(*row.name))
+    head = keys.digests(*at, 0)[:-1].encode()
+    found = {int(key[len(head) :]): set(world.redis.members(key)) for key in world.redis.data if key.startswith(head)}
+    _same("digests", found, expected)
+
+
+def _waits(world: World, at: tuple[int, int], applied: int, clock: int) -> None:
+    expected: dict[bytes, dict[int, int]] = {}
+    for wait in world.interpreter.waits:
+        inside = wait.at[0] < at[0] or (wait.at[:2] == at and wait.at[2] <= applied)
+        mine = partition_of(wait.name[0], world.partitions(at[0])) == at[1]
+        if inside and mine and clock < wait.until:
+            expected.setdefault(digest(*wait.name), {})[-1 if wait.hour is None else wait.hour] = wait.until
+    found: dict[bytes, dict[int, int]] = {}
+    for mark, text in world.redis.hash(keys.voids(*at).encode()).items():
+        hours = {int(hour): int(until) for hour, until in (one.split(":") for one in text.decode().split(","))}
+        if open := {hour: until for hour, until in hours.items() if clock < until}:
+            found[mark] = open
+    _same("void index", found, expected)
+
+
+def _config(world: World, at: tuple[int, int]) -> str:
+    views: tuple[Any, Any] = (CatalogsTwin(world.plane), SubscriptionsTwin(world.plane))
+    return ControlPlane(*views, world).fingerprint(at[1], world.partitions(at[0]), BUCKET_MS)
+
+
+def _counters(world: World, at: tuple[int, int], applied: int, rows: list[Row], clock: int) -> None:
+    reader, catalog = world.interpreter, world.plane.current(world.now).catalog
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        below = [v for v in reader.taken.get(row.at, ()) if v[0] < at[0] or (v[:2] == at and v[2] <= applied)]
+        if row.voided or below:
+            continue
+        terms = world.plane.terms.get(row.name[0], DEFAULT_TERMS)
+        for meter in row.given.quantities:
+            for kind in catalog.periods_of(meter):
+                period = period_of(kind, row.time, terms)
+                if period.is_open(clock):
+                    groups.setdefault((row.name[0], meter, f"{kind}:{period.start}"), []).append(row)
+    expected = {}
+    for (tenant, meter, which), its in groups.items():
+        expected[tenant, f"{meter}:{which}"] = _text(catalog.meters[meter].aggregation, meter, its)
+    found: dict[tuple[str, str], str] = {}
+    head = keys.counters(*at, "").encode()
+    for key in world.redis.data:
+        if key.startswith(head):
+            tenant = key[len(head) :].decode()
+            found |= {(tenant, field.decode()): text.decode() for field, text in world.redis.hash(key).items()}
+    zero = {slot for slot, text in found.items() if text == "0" and slot not in expected}
+    _same("counters", {slot: text for slot, text in found.items() if slot not in zero}, expected)
+    for (tenant, field), text in found.items():
+        meter, _, which = field.partition(":")
+        if text != "0" and catalog.meters[meter].aggregation == "unique":
+            members = world.redis.members(keys.uniques(*at, tenant, field).encode())
+            values = {value_digest(row.given.uniques[meter]) for row in groups[tenant, meter, which]}
+            _same(f"values of {field}", set(members), values)
+
+
+def _text(aggregation: str, meter: str, rows: list[Row]) -> str:
+    """A counter by hand, as metering/counter.py writes it."""
+    nanos = [row.given.quantities[meter] for row in rows]
+    if aggregation == "sum":
+        return render(sum(nanos))
+    if aggregation == "count":
+        return str(len(rows))
+    if aggregation == "min":
+        return render(min(nanos))
+    if aggregation == "max":
+        return render(max(nanos))
+    if aggregation == "avg":
+        return f"{render(sum(nanos))}/{len(rows)}"
+    if aggregation == "unique":
+        return str(len({row.given.uniques[meter] for row in rows}))
+    last = max(rows, key=lambda row: (row.time, row.at))
+    return f"{render(last.given.quantities[meter])}@{last.time}@{'.'.join(map(str, last.at))}"
+
+
+def halt(world: World, process: Process) -> None:
+    """A writer may only stop where the log is gone before the ledger had it, or went away under it."""
+    log, next = world.logs[process.at], world.prefix(process.at) + 1
+    behind = process.log_twin.next < log.start
+    assert next < log.start or behind, f"halted without need: {process.halted}"
+
+
+def _version(row: Row) -> int:
+    epoch, _, offset, line = row.at
+    return version_of(epoch, offset, line)
+
+
+def _cut(at: tuple[int, int, int, int]) -> tuple[int, int, int]:
+    return at[0], at[2], at[3]
+
+
+def _same(what: str, found: Any, expected: Any) -> None:
+    if found != expected:
+        raise AssertionError(f"{what}: found {_only(found, expected)}, expected {_only(expected, found)}")
+
+
+def _only(one: Any, other: Any) -> Any:
+    if isinstance(one, set) and isinstance(other, set):
+        return sorted(one - other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {key: value for key, value in one.items() if key not in other or other[key] != value}
+    return one
