@@ -49,7 +49,9 @@ def test_the_account_is_what_its_lines_add_up_to(seed: int) -> None:
     assert found["guest_requests"] == str(len(requests))
     assert found["requesting_guests"] == str(len({request["subject"] for request in requests}))
     assert found["priority_requests"] == str(sum(r["data"]["priority"] in ("high", "urgent") for r in requests))
-    assert abs(Decimal(str(found["resolution_minutes"])) - sum(solved) / len(solved)) < Decimal("0.00000001")
+    assert abs(Decimal(str(found["resolution_minutes"])) - sum(solved, Decimal(0)) / len(solved)) < Decimal(
+        "0.00000001"
+    )
     assert Decimal(str(found["fastest_resolution"])) == min(solved)
     assert found["staff_seats"] == str(max(seats, key=lambda event: event["time"])["data"]["seats"])
     assert found["api_calls"] == str(of_type["api.request"])
