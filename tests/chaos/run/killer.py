@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import signal
@@ -53,7 +52,7 @@ class Killer:
     async def strike(self, kind: str) -> None:
         """Kill a process of this kind and return when it is ready again."""
         name = self._victim(kind)
-        await self._spare(name)
+        await eventually(lambda: self._may_die(name), timeout=_WITHIN_SECONDS + 1, interval=0.2)
         at = time.monotonic()
         if kind == "emitter":
             pid = await self._emitters.kill(name)
@@ -70,11 +69,10 @@ class Killer:
         names: list[str] = list(read_state(self._data_dir)["processes"])
         return self._random.choice(sorted(name for name in names if name.startswith(PROCESSES[kind])))
 
-    async def _spare(self, name: str) -> None:
-        """Return when few enough of its deaths are recent."""
-        deaths = [self._began + kill.at for kill in self.kills if kill.process == name]
-        if len(deaths) >= _DEATHS:
-            await asyncio.sleep(max(0.0, deaths[-_DEATHS] + _WITHIN_SECONDS - time.monotonic()))
+    def _may_die(self, name: str) -> bool:
+        """Whether few enough of its deaths are recent."""
+        since = time.monotonic() - self._began - _WITHIN_SECONDS
+        return sum(kill.process == name and kill.at > since for kill in self.kills) < _DEATHS
 
     async def _ready(self, name: str, condition: Callable[[], object]) -> None:
         await eventually(condition, timeout=_READY_SECONDS, interval=0.05, what=f"{name} is ready again")

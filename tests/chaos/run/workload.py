@@ -25,7 +25,7 @@ _PRIORITIES = ("low", "normal", "normal", "normal", "high", "urgent")
 _DEPARTMENTS = ("housekeeping", "concierge", "maintenance", "spa")
 _ENDPOINTS = ("/v2/reservations", "/v2/guests", "/v2/rooms")
 _STATUSES = (200, 200, 201, 404)
-_GUESTS = 2_000
+_GUESTS = 300
 _DRAWS = struct.Struct(">16H")
 
 Draws = tuple[int, ...]
@@ -67,7 +67,8 @@ class Workload:
         own = draws if slot.event == number else self._draws(slot.event)
         type, data, _ = _KINDS[own[3] % len(_KINDS)](own)
         time = self._time(draws if slot.changed else own)
-        return _event(f"e{slot.event}", f"/{self.tenant}", type, time, _guest(own), data)
+        subject = _guest(own) if type == "request.created" else _PROPERTIES[own[9] % 4]
+        return _event(f"e{slot.event}", f"/{self.tenant}", type, time, subject, data)
 
     def worth(self, number: int) -> tuple[int, Counts]:
         """The time (ms UTC) of a new event, and what it counts."""

@@ -275,6 +275,20 @@ async def test_what_a_spool_holds_goes_out_with_the_next_emitter(gateway: Gatewa
     assert json.loads(line)["event"]["id"] == ids[1]
 
 
+async def test_the_next_emitter_of_a_spool_knows_how_many_events_were_emitted(gateway: Gateway, tmp_path: Path) -> None:
+    async with _emitter(gateway, spool=tmp_path) as first:
+        await first.emit(CALL)
+        await first.flush()
+        gateway.away = True
+        await first.emit(CALL)
+        assert first.emitted == 2
+
+    async with _emitter(gateway, spool=tmp_path, drain_seconds=0) as second:
+        assert second.emitted == 2
+        await second.emit(CALL)
+        assert second.emitted == 3
+
+
 async def test_a_spool_that_cannot_be_written_now_delays_and_loses_nothing(
     gateway: Gateway, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
