@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from tenancy import alerts
 from tests.engines import Engines
 from tests.support import eventually
 
+COMMIT_SECONDS = 2.8
+"""How often Faust commits what was acknowledged."""
+
 
 def message(number: int) -> bytes:
     threshold = Threshold(number * ONE, "voice", "1", str(number))
@@ -35,7 +39,21 @@ class Scene:
     def __init__(self, engines: Engines) -> None:
         self.engines = engines
         environment = {**engines.environment, "TALLYGATE_STREAMS_SESSION_MS": "2000"}
-        self.derived = DerivedStreams(settings_reader.load(Settings, PREFIX, environment), Health())
+        self.held_since = 0.0
+        self.derived = DerivedStreams(settings_reader.load(Settings, PREFIX, environment), Health(), self._probe)
+        self.hold = False
+
+    async def _probe(self, effect: str) -> None:
+        """With `hold`: the next crossing that comes is never done with."""
+        if effect == "6" and self.hold:
+            self.hold, self.held_since = False, time.monotonic()
+            await asyncio.Event().wait()
+
+    async def crash(self) -> None:
+        """Crash the agents, and wait until they have begun anew."""
+        app: Any = self.derived.app
+        asyncio.run_coroutine_threadsafe(app.crash(RuntimeError("a commit failed")), app.loop)
+        await eventually(lambda: self.derived.app is not app, timeout=20)
 
     async def tell(self, *messages: bytes) -> None:
         producer = AIOKafkaProducer(bootstrap_servers=self.engines.kafka, acks="all")
@@ -93,13 +111,25 @@ async def test_while_sql_takes_nothing_crossings_wait(scene: Scene) -> None:
     await scene.has(1, 2, 3)
 
 
+async def test_what_was_not_written_is_not_acknowledged_however_long_that_takes(scene: Scene) -> None:
+    await scene.tell(message(1))
+    await scene.has(1)
+    scene.hold = True
+    await scene.tell(message(2))
+
+    def had_time_to_commit_twice() -> bool:
+        return 0 < scene.held_since < time.monotonic() - 2 * COMMIT_SECONDS
+
+    await eventually(had_time_to_commit_twice, timeout=30)
+    await scene.crash()
+    await scene.has(1, 2)
+
+
 async def test_agents_that_crashed_are_begun_anew_and_go_on_where_they_were(scene: Scene) -> None:
     await scene.tell(message(1))
     await scene.has(1)
     for number in (2, 3):
-        app: Any = scene.derived.app
-        asyncio.run_coroutine_threadsafe(app.crash(RuntimeError("a commit failed")), app.loop)
-        await eventually(lambda app=app: scene.derived.app is not app, timeout=20)  # type: ignore[misc]
+        await scene.crash()
         await scene.tell(message(number))
         await scene.has(*range(1, number + 1))
     assert not scene.derived.crashed
