@@ -137,7 +137,7 @@ class Engines:
 
     def worker(self, name: str, module: Sequence[str] = ("-m", "streams"), **env: str) -> Worker:
         """A real streams worker, not yet started."""
-        return self.service(name, module, "STREAMS", TALLYGATE_STREAMS_SESSION_MS="2000", **env)
+        return self.service(name, module, "STREAMS", **{"TALLYGATE_STREAMS_SESSION_MS": "2000", **env})
 
     def service(self, name: str, module: Sequence[str], prefix: str, **env: str) -> Worker:
         """A process of ours, not yet started. Its settings are `TALLYGATE_<prefix>_…`."""

@@ -9,11 +9,12 @@ _FETCH = 1
 
 
 class DeafBroker:
-    """Relays Kafka's protocol, one request at a time per connection. While `deaf`, a fetch gets the last answer that
-    came through, under its own number: no record, no error, the log's end of then."""
+    """Relays Kafka's protocol, one request at a time per connection. While `deaf`, a fetch gets the last empty answer
+    that came through, under its own number: no record, no error, the log's end of then."""
 
     def __init__(self, port: int, broker_port: int) -> None:
         self.deaf = False
+        self.replayed = 0
         self._ports = (port, broker_port)
         self._fetched = b""
         self._server: asyncio.Server | None = None
@@ -35,10 +36,12 @@ class DeafBroker:
                 if kind == _FETCH and self.deaf and self._fetched:
                     await asyncio.sleep(0.03)  # what a broker waits for records
                     answer = number + self._fetched
+                    self.replayed += 1
                 else:
                     requests.write(struct.pack(">i", len(request)) + request)
                     answer = await _message(broker)
-                    if kind == _FETCH:
+                    if kind == _FETCH and (not self._fetched or len(answer) <= len(self._fetched) + 4):
+                        # The shortest is one without records.
                         self._fetched = answer[4:]
                 answers.write(struct.pack(">i", len(answer)) + answer)
         except (asyncio.IncompleteReadError, OSError):

@@ -19,7 +19,7 @@ from tests.chaos.workload import CATALOG, Workload
 from tests.engines import Engines
 from tests.support import eventually, free_port
 
-STUCK_SECONDS = 20
+STUCK_SECONDS = 30
 """From the first record that nobody applies until readiness says so."""
 
 
@@ -41,7 +41,8 @@ async def test_a_worker_whose_fetches_bring_nothing_without_failing_is_stuck_not
     engines.use_broker(direct)
     async with DeafBroker(int(port), behind) as broker:
         await engines.start(CATALOG, partitions=1)
-        worker = engines.worker("worker")
+        # A worker that loses its partition on a slow machine would be kept from recovering, and say that instead.
+        worker = engines.worker("worker", TALLYGATE_STREAMS_SESSION_MS="60000")
         worker.start()
         workload = Workload(engines, seed=5)
         await workload.produce(frames=5)
@@ -49,10 +50,13 @@ async def test_a_worker_whose_fetches_bring_nothing_without_failing_is_stuck_not
         await eventually(lambda: _lag(worker, 0.0), timeout=10)
 
         broker.deaf = True
+        await eventually(lambda: broker.replayed > 1, timeout=30, what="a fetch that was under way has come back")
         await workload.produce(frames=5)
 
         async def stuck() -> bool:
-            return "records wait in the log" in (await worker.failures()).get("writer", "")
+            said = await worker.failures()
+            assert "records wait in the log" in said.get("writer", ""), said
+            return True
 
         await eventually(stuck, timeout=STUCK_SECONDS, what="the worker says that it is stuck")
         assert await worker.alive()
