@@ -37,7 +37,7 @@ _SETTINGS = {
 """Workers notice each other's death sooner, and rollups are computed while processes are still being killed."""
 _SURPLUS = 0.5
 """Of the events between two kills, this share may be on its way when the next one comes."""
-_APPLY_SECONDS = 300.0
+_APPLY_SECONDS = 900.0
 _SAME_SECONDS = 15.0
 """Rollups come a little after the ledger: a verdict is the last when it did not change for so long."""
 
