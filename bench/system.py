@@ -19,6 +19,7 @@ import msgspec
 import psutil
 
 from bench.load import Outcome, Task
+from bench.memory import MIB
 from bench.progress import Progress
 from local.apache_kafka import MavenUnavailable, fetch
 from local.instance import new_key
@@ -46,7 +47,7 @@ class System:
         self.on_disk = not layout.embedded_broker
         self.epoch = self.partitions = 0
         self._console: str = addresses["console"]
-        self._clickhouse: str = addresses["clickhouse"]
+        self.clickhouse: str = addresses["clickhouse"]
         self._supervisor = supervisor
         self._specs = {spec.name: spec for spec in layout.services()}
 
@@ -59,7 +60,7 @@ class System:
 
     async def sql(self, query: str) -> str:
         """What the ledger answers, as text."""
-        answer = await asyncio.to_thread(_read, urllib.request.Request(self._clickhouse, query.encode()))
+        answer = await asyncio.to_thread(_read, urllib.request.Request(self.clickhouse, query.encode()))
         return answer.decode().strip()
 
     def progress(self) -> Progress:
@@ -115,11 +116,23 @@ class System:
         """CPU seconds that each process has used so far, and those of load generators that have ended as `load`."""
         ended = os.times()
         used = {"load": ended.children_user + ended.children_system}
-        for name, pid in self._supervisor.pids.items():
-            if psutil.pid_exists(pid):
-                family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-                used[name] = sum(sum(process.cpu_times()[:2]) for process in family)
+        for name, family in self._families().items():
+            used[name] = sum(sum(process.cpu_times()[:2]) for process in family)
         return used
+
+    def memory(self) -> Mapping[str, float]:
+        """MiB of memory that each process holds now, with its children."""
+        return {
+            name: sum(float(process.memory_info().rss) for process in family) / MIB
+            for name, family in self._families().items()
+        }
+
+    def _families(self) -> dict[str, list[psutil.Process]]:
+        return {
+            name: [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+            for name, pid in self._supervisor.pids.items()
+            if psutil.pid_exists(pid)
+        }
 
 
 @asynccontextmanager
