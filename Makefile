@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo up test chaos check bench kafka lock clean help
+.PHONY: demo up test chaos check bench soak kafka lock clean help
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -38,6 +38,9 @@ check: $(READY) ## ruff, mypy --strict, import-linter
 
 bench: $(READY) ## measure (design: "Speed to reach"); ONLY=name,… runs some
 	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
+soak: $(READY) ## a steady load and the memory of each process under it; MINUTES=60
+	$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 kafka: $(READY) ## Apache Kafka from Maven, one node, until Ctrl-C
 	$(BIN)/python -m local.apache_kafka run --port 9092 --data .kafka/data

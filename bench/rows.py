@@ -13,9 +13,6 @@ from bench.plan import WINDOWS, Plan
 from bench.system import System
 from bench.windows import rates
 from metering import keys, topics
-from metering.rollup import HourWindow, revision_of
-from streams.ledger import connect
-from streams.rollups import RollupTables
 
 _MOST_WAITING = 2000
 """Records; with batches of 100, 200,000 events on their way."""
@@ -23,7 +20,6 @@ _BATCH, _BATCH_CONNECTIONS = 100, 24
 _SINGLE_CONNECTIONS = 64
 _RECONCILIATIONS = 3
 _FILL_EVENTS = 500_000
-_PATIENCE_SECONDS = 300
 _WRITER_SHARE = 0.1
 """Left out at both ends of what the writer works off: its start, and partitions that are done before others."""
 
@@ -106,23 +102,6 @@ async def freshness(system: System, plan: Plan, tenants: list[str], rate: float)
         rate=rate / _BATCH,
         fresh=True,
     )
-
-
-async def recompute(system: System, plan: Plan, tenant: str) -> list[float]:
-    """Seconds to compute the windows of one tenant with `plan.window` events, by the code of the rollups."""
-    await _fill(system, [tenant], plan.window)
-    mine = f"tenant = '{tenant}'"
-    hours = await system.sql(f"SELECT DISTINCT toInt64(toUnixTimestamp(time) / 3600) FROM usage_events WHERE {mine}")
-    windows = [HourWindow(tenant, int(hour)) for hour in hours.split()]
-    last = int(await system.sql(f"SELECT max(offset) FROM usage_frames WHERE {mine} AND epoch = {system.epoch}"))
-    client = await connect(system.clickhouse, _PATIENCE_SECONDS)
-    taken = []
-    for _ in range(WINDOWS):
-        began = time.monotonic()
-        await RollupTables(client).compute(windows, revision_of(system.epoch, last))
-        taken.append(time.monotonic() - began)
-    await client.close()
-    return taken
 
 
 async def reconcile(system: System, plan: Plan, tenants: list[str]) -> list[float]:

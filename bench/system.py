@@ -19,6 +19,7 @@ import msgspec
 import psutil
 
 from bench.load import Outcome, Task
+from bench.memory import MIB
 from bench.progress import Progress
 from local.apache_kafka import MavenUnavailable, fetch
 from local.instance import new_key
@@ -115,11 +116,23 @@ class System:
         """CPU seconds that each process has used so far, and those of load generators that have ended as `load`."""
         ended = os.times()
         used = {"load": ended.children_user + ended.children_system}
-        for name, pid in self._supervisor.pids.items():
-            if psutil.pid_exists(pid):
-                family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-                used[name] = sum(sum(process.cpu_times()[:2]) for process in family)
+        for name, family in self._families().items():
+            used[name] = sum(sum(process.cpu_times()[:2]) for process in family)
         return used
+
+    def memory(self) -> Mapping[str, float]:
+        """MiB of memory that each process holds now, with its children."""
+        return {
+            name: sum(float(process.memory_info().rss) for process in family) / MIB
+            for name, family in self._families().items()
+        }
+
+    def _families(self) -> dict[str, list[psutil.Process]]:
+        return {
+            name: [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+            for name, pid in self._supervisor.pids.items()
+            if psutil.pid_exists(pid)
+        }
 
 
 @asynccontextmanager
