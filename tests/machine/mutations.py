@@ -259,10 +259,10 @@ FOUND_BY_CHANCE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "voids do not wait": _no_void_index,
     "the void index is not rebuilt": _void_index_is_not_rebuilt,
     "a void sees rows above what was applied": _voids_see_all,
-    "counters made by other meters or terms are trusted": _old_config_is_trusted,
 }
 MADE_TO_MEASURE: dict[str, tuple[Callable[[], AbstractContextManager[Any]], list[Action]]] = {
     "step 4 does not look how counters are counted": (_config_is_not_fenced, measured.OTHER_TERMS),
+    "counters made by other meters or terms are trusted": (_old_config_is_trusted, measured.NEW_TERMS),
     "an answer of an incomplete ledger counts": (_incomplete_answers_count, measured.OLDER_LEDGER),
     "the ledger is asked without the writer's lead": (_no_lead, measured.EARLY_EVENT),
     "a rebuild has no token": (_no_token, measured.TWO_REBUILDS),

@@ -110,9 +110,11 @@ class World:
         return self.tables.prefix(*at, -1)
 
     def older_ledger(self, inserts: list[Insert], torn: bool) -> None:
-        """ClickHouse comes back with these only. `torn`: some came after others that are lost. Then, and where a writer is
-        amid its inserts, frames may be there without their rows, which only recovery looks for: writers notice by their
-        broken connections (docs/status.md)."""
+        """ClickHouse comes back with these only. `torn`: some came after others that are lost.
+
+        Then, and where a writer is amid its inserts, frames may be there without their rows, which only recovery looks
+        for: such writers notice by their broken connections (docs/status.md).
+        """
         for process in self.processes:
             amid_inserts = process.gate.call.startswith(("ledger insert", "effect 3"))
             process.cut_off = process.cut_off or torn or amid_inserts
