@@ -91,6 +91,12 @@ async def _measure(plan: Plan, only: list[str], yardstick: Yardstick, results: l
         if "freshness_p99" in only:
             with console.status(f"freshness_p99: {each} at {rate:,.0f} events/s"):
                 await add("freshness_p99", (await rows.freshness(system, plan, tenants, rate)).fresh_ms)
+        if "recompute_1m" in only:
+            with console.status(f"recompute_1m: {plan.window:,} events of one tenant"):
+                await add("recompute_1m", await rows.recompute(system, plan, tenants[0]))
+        if "reconcile_10m" in only:
+            with console.status(f"reconcile_10m: {plan.ledger:,} rows"):
+                await add("reconcile_10m", await rows.reconcile(system, plan, tenants))
         for name, batches in (("gateway_single", False), ("gateway_batch", True)):
             if not {name, *(("writer",) if batches else ())} & set(only):
                 continue

@@ -35,6 +35,8 @@ GOALS: dict[str, tuple[str, Literal["higher", "lower"], float | None]] = {
     "bytes_kafka": ("bytes/event", "lower", 40),
     "bytes_ledger": ("bytes/event", "lower", 35),
     "bytes_dedupe": ("bytes/event", "lower", 60),
+    "recompute_1m": ("s", "lower", 1),
+    "reconcile_10m": ("s", "lower", 30),
 }
 
 

@@ -13,11 +13,17 @@ from bench.plan import WINDOWS, Plan
 from bench.system import System
 from bench.windows import rates
 from metering import keys, topics
+from metering.rollup import HourWindow, revision_of
+from streams.ledger import connect
+from streams.rollups import RollupTables
 
 _MOST_WAITING = 2000
 """Records; with batches of 100, 200,000 events on their way."""
 _BATCH, _BATCH_CONNECTIONS = 100, 24
 _SINGLE_CONNECTIONS = 64
+_RECONCILIATIONS = 3
+_FILL_EVENTS = 500_000
+_PATIENCE_SECONDS = 300
 _WRITER_SHARE = 0.1
 """Left out at both ends of what the writer works off: its start, and partitions that are done before others."""
 
@@ -100,6 +106,56 @@ async def freshness(system: System, plan: Plan, tenants: list[str], rate: float)
         rate=rate / _BATCH,
         fresh=True,
     )
+
+
+async def recompute(system: System, plan: Plan, tenant: str) -> list[float]:
+    """Seconds to compute the windows of one tenant with `plan.window` events, by the code of the rollups."""
+    await _fill(system, [tenant], plan.window)
+    mine = f"tenant = '{tenant}'"
+    hours = await system.sql(f"SELECT DISTINCT toInt64(toUnixTimestamp(time) / 3600) FROM usage_events WHERE {mine}")
+    windows = [HourWindow(tenant, int(hour)) for hour in hours.split()]
+    last = int(await system.sql(f"SELECT max(offset) FROM usage_frames WHERE {mine} AND epoch = {system.epoch}"))
+    client = await connect(system.clickhouse, _PATIENCE_SECONDS)
+    taken = []
+    for _ in range(WINDOWS):
+        began = time.monotonic()
+        await RollupTables(client).compute(windows, revision_of(system.epoch, last))
+        taken.append(time.monotonic() - began)
+    await client.close()
+    return taken
+
+
+async def reconcile(system: System, plan: Plan, tenants: list[str]) -> list[float]:
+    """Seconds until everything was compared, with `plan.ledger` rows or more, as `tallygate reconcile` asks for it."""
+    await _fill(system, tenants, plan.ledger - int(await system.sql("SELECT count() FROM usage_events")))
+    taken = []
+    for _ in range(_RECONCILIATIONS):
+        began = time.monotonic()
+        operation = await system.ask("POST", "/v1/operations", {"kind": "reconcile"})
+        while operation["status"] in ("waiting", "running"):
+            await asyncio.sleep(0.1)
+            operation = await system.ask("GET", f"/v1/operations/{operation['id']}")
+        if operation["status"] != "done":
+            raise RuntimeError(f"reconciliation failed: {operation['parts']}")
+        taken.append(time.monotonic() - began)
+    return taken
+
+
+async def _fill(system: System, tenants: list[str], events: int) -> None:
+    """Send distinct events until there are so many more, in loads whose bodies fit into memory."""
+    while events > 0:
+        some = min(events, _FILL_EVENTS)
+        events -= some
+        await system.load(
+            tenants=tenants,
+            size=_BATCH,
+            connections=_BATCH_CONNECTIONS,
+            warm_up=0,
+            seconds=0,
+            windows=1,
+            requests=-(-some // _BATCH),
+            most_waiting=_MOST_WAITING,
+        )
 
 
 async def sample_bytes(system: System, plan: Plan, tenants: list[str]) -> tuple[float | None, float]:

@@ -46,7 +46,7 @@ class System:
         self.on_disk = not layout.embedded_broker
         self.epoch = self.partitions = 0
         self._console: str = addresses["console"]
-        self._clickhouse: str = addresses["clickhouse"]
+        self.clickhouse: str = addresses["clickhouse"]
         self._supervisor = supervisor
         self._specs = {spec.name: spec for spec in layout.services()}
 
@@ -59,7 +59,7 @@ class System:
 
     async def sql(self, query: str) -> str:
         """What the ledger answers, as text."""
-        answer = await asyncio.to_thread(_read, urllib.request.Request(self._clickhouse, query.encode()))
+        answer = await asyncio.to_thread(_read, urllib.request.Request(self.clickhouse, query.encode()))
         return answer.decode().strip()
 
     def progress(self) -> Progress:
