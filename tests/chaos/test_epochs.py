@@ -42,5 +42,16 @@ async def test_a_worker_that_starts_between_two_epochs_finishes_the_old_one_firs
     await stage.exact(timeout=60)
 
 
+async def test_a_worker_that_was_away_for_two_new_epochs_finishes_both_before_it_goes_on(stage: Stage) -> None:
+    engines, workload = stage.engines, stage.workload
+    await workload.produce(frames=5)
+    for partitions in (2, 3):
+        engines.epoch = await ensure_epoch(engines.kafka, Epochs(engines.database), partitions=partitions)
+        await workload.produce(frames=5)
+    worker = engines.worker("worker")
+    worker.start()
+    await stage.exact(timeout=60)
+
+
 async def _closed(stage: Stage, epoch: int) -> bool:
     return any(one.epoch == epoch and one.status == "closed" for one in await Epochs(stage.engines.database).all())

@@ -45,6 +45,13 @@ def ledger(world: World) -> None:
         account(world, at)
 
 
+def vouched_for(world: World) -> None:
+    """Where a writer has halted: what the ledger vouches for is as the interpreter has it."""
+    for at in world.logs:
+        for offset in range(world.prefix(at) + 1):
+            account(world, (*at, offset))
+
+
 def account(world: World, at: tuple[int, int, int]) -> None:
     """One row of usage_frames."""
     row, its = world.tables.frames[at], world.interpreter.accounts[at]
@@ -69,6 +76,13 @@ def state(world: World, at: tuple[int, int]) -> None:
     config = world.redis.text(keys.config(*at).encode())
     if config is not None and config.decode() == _config(world, at):
         _counters(world, at, applied, rows, clock)
+
+
+def settled(world: World, at: tuple[int, int]) -> None:
+    """At the end the state is there, and counted as the newest catalog and terms want it."""
+    assert world.applied(at) is not None, f"{at} has no state"
+    _same("config", (world.redis.text(keys.config(*at).encode()) or b"").decode(), _config(world, at))
+    state(world, at)
 
 
 def _digests(world: World, at: tuple[int, int], rows: list[Row], clock: int) -> None:

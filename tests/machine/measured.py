@@ -35,6 +35,16 @@ OTHER_TERMS: list[Action] = [
 ]
 """A writer that woke at step 4 applied counters by terms that another had replaced meanwhile."""
 
+NEW_TERMS: list[Action] = [
+    ("begin", 1),
+    ("send", 0, "gateway", (_call(1),)),
+    ("start", -1, 0, 10),
+    _TO_THE_END,
+    ("crash", 0),
+    ("terms", 0, 15, "UTC"),
+]
+"""Terms change while no writer runs."""
+
 OLDER_LEDGER: list[Action] = [
     ("begin", 1),
     ("send", 0, "gateway", (_call(5, 31 * HOUR_MS),)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 from streams import dedupe, recovery, writer
 from streams.dedupe import Judged, LedgerKey, Verdict, Window
@@ -232,21 +232,16 @@ def _duplicates_refresh() -> AbstractContextManager[Any]:
 
 
 def _old_config_is_trusted() -> AbstractContextManager[Any]:
-    """Recovery goes on from counters that other meters or terms made."""
-
-    async def config(self: PartitionState) -> str:
-        return "same"
-
-    from streams.control import ControlPlane
-
-    both = ExitStack()
-    both.enter_context(patch.object(PartitionState, "config", config))
+    """Recovery and step 4 go on from counters that other meters or terms made."""
     original = recovery.Recovery.run
 
-    async def run(self: recovery.Recovery, vitals: Any) -> Any:
-        with patch.object(ControlPlane, "fingerprint", lambda *_: "same"):
+    async def run(self: recovery.Recovery, vitals: Any) -> recovery.Recovered:
+        expected = self._control.fingerprint(self._partition, self._partitions, self._window.bucket_ms)
+        with patch.object(self._state, "config", AsyncMock(return_value=expected)):
             return await original(self, vitals)
 
+    both = ExitStack()
+    both.enter_context(_config_is_not_fenced())
     both.enter_context(patch.object(recovery.Recovery, "run", run))
     return both
 
@@ -264,10 +259,10 @@ FOUND_BY_CHANCE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "voids do not wait": _no_void_index,
     "the void index is not rebuilt": _void_index_is_not_rebuilt,
     "a void sees rows above what was applied": _voids_see_all,
-    "counters made by other meters or terms are trusted": _old_config_is_trusted,
 }
 MADE_TO_MEASURE: dict[str, tuple[Callable[[], AbstractContextManager[Any]], list[Action]]] = {
     "step 4 does not look how counters are counted": (_config_is_not_fenced, measured.OTHER_TERMS),
+    "counters made by other meters or terms are trusted": (_old_config_is_trusted, measured.NEW_TERMS),
     "an answer of an incomplete ledger counts": (_incomplete_answers_count, measured.OLDER_LEDGER),
     "the ledger is asked without the writer's lead": (_no_lead, measured.EARLY_EVENT),
     "a rebuild has no token": (_no_token, measured.TWO_REBUILDS),

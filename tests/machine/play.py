@@ -20,12 +20,13 @@ async def carry_out(actions: Sequence[Action]) -> None:
     try:
         for action in actions[1:]:
             await ACTIONS[action[0]](world, *action[1:])
-        if await world.finish():
-            check.ledger(world)
-            newest = world.plane.epochs[-1]
-            for partition in range(newest.partitions):
-                assert world.applied((newest.epoch, partition)) is not None
-                check.state(world, (newest.epoch, partition))
+        if not await world.finish():
+            check.vouched_for(world)
+            return
+        check.ledger(world)
+        newest = world.plane.epochs[-1]
+        for partition in range(newest.partitions):
+            check.settled(world, (newest.epoch, partition))
     except GivenUp:
         return
     finally:

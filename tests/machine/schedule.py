@@ -66,7 +66,7 @@ def _one(random: Random, kind: str) -> Action:
     if kind == "power cut":
         return ("power cut", tuple(back for back in range(8) if random.random() < 0.4))
     if kind == "trim":
-        return ("trim", random.choice((0, 1)), random.random(), random.random() < 0.15)
+        return ("trim", random.choice((0, 1)), random.random(), random.random() < 0.4)
     if kind == "catalog":
         return ("catalog",)
     if kind == "terms":
@@ -91,7 +91,8 @@ _STRESSES: tuple[tuple[str, ...], ...] = (
     ("save ledger", "old ledger", "power cut", "merge"),
     ("save redis", "old redis", "flush"),
     ("until", "catalog", "terms", "hear", "count anew"),
-    ("start", "epoch", "trim"),
+    ("start", "epoch"),
+    ("trim", "old ledger"),
     ("pass",),
 )
 """What happens more often than usual in a schedule: rules meet those that hurt them."""

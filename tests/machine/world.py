@@ -6,6 +6,7 @@ from typing import Any
 
 from metering import frame as frames_of
 from metering import keys
+from metering.clock import MINUTE_MS
 from metering.meter import CompiledCatalog
 from metering.partition import partition_of
 from streams.frame import Record
@@ -109,11 +110,14 @@ class World:
         return self.tables.prefix(*at, -1)
 
     def older_ledger(self, inserts: list[Insert], torn: bool) -> None:
-        """ClickHouse comes back with these only. `torn`: some came after others that are lost. Then frames may be there
-        without their rows, which only recovery looks for: writers notice by their broken connections (docs/status.md).
+        """ClickHouse comes back with these only. `torn`: some came after others that are lost.
+
+        Then, and where a writer is amid its inserts, frames may be there without their rows, which only recovery looks
+        for: such writers notice by their broken connections (docs/status.md).
         """
         for process in self.processes:
-            process.cut_off = process.cut_off or torn
+            amid_inserts = process.gate.call.startswith(("ledger insert", "effect 3"))
+            process.cut_off = process.cut_off or torn or amid_inserts
         letters = set(self.tables.dead)
         self.tables.keep(inserts)
         # P proves the rows of events and voids, not those of dead letters: reconciliation does.
@@ -157,6 +161,7 @@ class World:
         """All quiet down; a last writer of each partition runs to the log's end. False when one halted, rightly."""
         for process in list(self.processes):
             await self.kill(process)
+        self.now += MINUTE_MS  # the newest catalog is in effect by now
         ended = True
         for at in sorted(self.logs):
             process = self.start(at, 3)
