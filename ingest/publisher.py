@@ -12,7 +12,6 @@ Side effects, and what a crash after each leaves behind:
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -31,7 +30,6 @@ _PROBE_SECONDS = 1.0
 _PROBE_TIMEOUT = 3.0
 _PATIENCE = 5  # probes without an answer, after which a new producer finds the broker by its bootstrap address
 _START_TIMEOUT = 15.0
-_DOUBT_SECONDS = 10.0
 _BATCH_BYTES = 1_000_000
 _MAX_REQUEST_BYTES = 1_048_576
 _REQUEST_TIMEOUT_MS = 20_000
@@ -52,18 +50,9 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
         self._problem: str | None = "not connected to the broker yet"
         self._spoiled = asyncio.Event()
-        self._unanswered: float | None = None
 
     def problem(self) -> str | None:
-        """What keeps it from publishing; None when all is well.
-
-        A broker that answers questions may still acknowledge nothing (its disk is full, too few replicas are in sync):
-        then requests tell, for as long as they are recent. They are not refused for that: one has to find out.
-        """
-        if self._problem is None and self._unanswered is not None:
-            ago = time.monotonic() - self._unanswered
-            if ago < _DOUBT_SECONDS:
-                return f"the broker did not acknowledge the last frames, {ago:.0f} s ago, and none since"
+        """What keeps it from publishing; None when all is well."""
         return self._problem
 
     async def publish(
@@ -86,17 +75,14 @@ class Publisher:
                         pending.append(await producer.send(topic, value, key, partition, headers=headers))
                 records = [await pending[0]] if len(pending) == 1 else await asyncio.gather(*pending)
         except TimeoutError as error:
-            self._unanswered = time.monotonic()
             raise Unavailable("the broker did not acknowledge in time") from error
         except KafkaError as error:
-            self._unanswered = time.monotonic()
             if not error.retriable:
                 self._spoil(producer, error)
             raise Unavailable(f"the broker did not acknowledge: {type(error).__name__}") from error
         finally:
             for future in pending:
                 future.cancel()  # of those not done nobody waits for the answer any more
-        self._unanswered = None
         return epoch.epoch, [(record.partition, record.offset) for record in records]
 
     async def _ready(self) -> tuple[Epoch, AIOKafkaProducer]:
@@ -186,7 +172,6 @@ class Publisher:
         if problem != self._problem:
             self._problem = problem
             if problem is None:
-                self._unanswered = None  # what went unanswered has its explanation, and that is over
                 _log.info("publishing")
             else:
                 _log.warning("cannot publish", problem=problem)

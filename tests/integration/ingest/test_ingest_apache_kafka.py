@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientError
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from metering import topics
 from tests.contract.ingest.sender import Sender, event
 from tests.integration.ingest.gateway import ApacheKafka, Broker, Gateway, run
 from tests.integration.ingest.test_ingest_broker_away import later, not_ready, ready
@@ -74,35 +71,6 @@ async def test_a_killed_broker_comes_back_with_all_that_was_acknowledged_and_not
     logged = await sender.logged()
     assert [id for id in acknowledged if id not in logged] == []
     assert [id for id, times in logged.items() if times > 1] == []
-
-
-async def test_a_broker_that_answers_questions_and_acknowledges_nothing_is_not_good_enough(
-    gateway: Gateway, broker: Broker, sender: Sender
-) -> None:
-    gateway.start(publish_seconds="1")
-    await ready(gateway)
-    await _replicas_wanted(broker, 2)  # there is one
-
-    assert later(await sender.post([event()]))
-
-    await not_ready(gateway, "broker", "did not acknowledge")
-    await _replicas_wanted(broker, 1)
-    await eventually(lambda: _accepted(sender), timeout=30)
-    assert gateway.ready()[0]
-
-
-async def _replicas_wanted(broker: Broker, count: int) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
-    await admin.start()
-    try:
-        wanted = {"min.insync.replicas": str(count)}
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topics.events(1), wanted)])
-    finally:
-        await admin.close()
-
-
-async def _accepted(sender: Sender) -> bool:
-    return (await sender.post([event()])).status == 202
 
 
 async def test_a_deleted_topic_is_not_begun_anew_by_a_broker_that_would(
