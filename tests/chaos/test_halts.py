@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metering.position import version_of
 from streams.epochs import ensure_epoch
 from tenancy.epochs import Epochs
 from tests.chaos.conftest import Stage
@@ -19,6 +20,11 @@ async def test_a_ledger_ahead_of_its_log_halts_the_partition_until_a_new_epoch_b
         "INSERT INTO usage_frames (epoch, partition, offset, checksum, clock) "
         f"SELECT epoch, partition, max(offset) + 1, 4711, max(clock) FROM usage_frames "
         f"WHERE epoch = {engines.epoch.epoch} AND partition = 0 GROUP BY epoch, partition"
+    )
+    # And as if the writer had died when it had written rows that no frame vouches for yet.
+    await stage.clickhouse.command(
+        "INSERT INTO usage_events (tenant, time, source, id, type, clock, partition, version) "
+        f"SELECT 'nobody', now64(3), '/lost', 'lost', 'lost', now64(3), 0, {version_of(engines.epoch.epoch, 500, 0)}"
     )
     await stage.redis.flushall()
 

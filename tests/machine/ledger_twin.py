@@ -273,11 +273,15 @@ class LedgerTwin:
     async def rows_match_frames(self, upto: int) -> bool:
         """rebuild_count.sql."""
 
-        def inside(epoch: int, partition: int, offset: int) -> bool:
-            return epoch < self._epoch or ((epoch, partition) == (self._epoch, self._partition) and offset <= upto)
-
         def effect() -> bool:
             tables = self._tables
+            closed = self._closed()
+
+            def inside(epoch: int, partition: int, offset: int) -> bool:
+                if epoch < self._epoch:
+                    return offset <= closed.get((epoch, partition), offset)
+                return (epoch, partition) == (self._epoch, self._partition) and offset <= upto
+
             places = {
                 (epoch, row["partition"], offset, line)
                 for versions in tables.events.values()
@@ -297,10 +301,7 @@ class LedgerTwin:
         """rebuild_clock.sql."""
 
         def effect() -> int:
-            closed: dict[tuple[int, int], int] = {}
-            for (epoch, partition, offset), row in self._tables.frames.items():
-                if row["closing"]:
-                    closed[epoch, partition] = min(offset, closed.get((epoch, partition), offset))
+            closed = self._closed()
             return max(
                 (
                     int(row["clock"])
@@ -311,6 +312,14 @@ class LedgerTwin:
             )
 
         return await self._ask("clock_before_epoch", effect)
+
+    def _closed(self) -> dict[tuple[int, int], int]:
+        """(epoch, partition) → offset of its closing frame."""
+        closed: dict[tuple[int, int], int] = {}
+        for (epoch, partition, offset), row in self._tables.frames.items():
+            if row["closing"]:
+                closed[epoch, partition] = min(offset, closed.get((epoch, partition), offset))
+        return closed
 
     async def digests_since(self, oldest: int, upto: int) -> AsyncIterator[Sequence[tuple[str, str, str, int]]]:
         """rebuild_digests.sql, in one block."""

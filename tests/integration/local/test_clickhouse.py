@@ -129,6 +129,7 @@ async def test_the_async_client_inserts_columns_however_it_compresses_them(
         ("zstd", zstd.compress(b"1\tx\n") + zstd.compress(b"2\ty\n")),
         ("deflate", zlib.compress(b"1\tx\n2\ty\n")),
     ],
+    ids=["lz4", "gzip", "zstd", "deflate"],  # gzip's bytes tell the time, and processes side by side compare ids
 )
 async def test_every_frame_of_a_compressed_body_counts(
     http: aiohttp.ClientSession, client: Any, table: str, encoding: str, body: bytes
