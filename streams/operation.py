@@ -94,17 +94,17 @@ async def _replay(
         return {"records": 0, "differences": {}, "applied": False}
     stretch = Stretch(*found)
     differences = await _replayed(stores, shadow, stretch, progress)
-    differs = any(one.missing or one.surplus for one in differences.values())
-    if applies and differs:
+    mended = False
+    if applies:
         progress.begin("mending the ledger")
-        await apply(stores, shadow, differences, stretch, newest)
+        mended = await apply(stores, shadow, differences, stretch, newest)
     await shadow.drop()
     return {
         "records": stretch.last - stretch.first + 1,
         "first": stretch.first,
         "last": stretch.last,
         "differences": {name: _view(one) for name, one in differences.items()},
-        "applied": applies and differs,
+        "applied": mended,
     }
 
 

@@ -124,7 +124,7 @@ class OperationWorker(Service):  # type: ignore[misc]
 
     async def _work(self, task: Task, epochs: list[Epoch], progress: Progress) -> dict[str, Any]:
         (epoch,) = (epoch for epoch in epochs if epoch.epoch == task.epoch)
-        async with self._stores(epoch, task.partition, epochs[-1]) as stores:
+        async with self._stores(epoch, task.partition, epochs) as stores:
             shadow = Shadow(self._clickhouse, self._settings.clickhouse, task)
             try:
                 writer = self._writers.get((task.epoch, task.partition))
@@ -136,7 +136,7 @@ class OperationWorker(Service):  # type: ignore[misc]
         began = time.monotonic()
         drift = dict.fromkeys(PAIRS, 0)
         for epoch, partition in mine:
-            async with self._stores(epoch, partition, epochs[-1]) as stores:
+            async with self._stores(epoch, partition, epochs) as stores:
                 findings, _ = await ledger_findings(stores)
                 findings += await state_findings(stores) if stores.state is not None else []
                 findings.append((await rollup_findings(stores))[0])
@@ -150,7 +150,7 @@ class OperationWorker(Service):  # type: ignore[misc]
         self._due = now + max(self._settings.reconcile_seconds, _SHARE * (now - began))
 
     @asynccontextmanager
-    async def _stores(self, epoch: Epoch, partition: int, newest: Epoch) -> AsyncIterator[Stores]:
+    async def _stores(self, epoch: Epoch, partition: int, epochs: list[Epoch]) -> AsyncIterator[Stores]:
         """Raises Unavailable."""
         control = await self._refreshed()
         if self._clickhouse is None:
@@ -161,7 +161,8 @@ class OperationWorker(Service):  # type: ignore[misc]
         )
         try:
             await consumer.start()
-            there = tp.topic in await consumer.topics()
+            logs = await consumer.topics()
+            there = tp.topic in logs
             consumer.assign([tp] if there else [])
             yield Stores(
                 epoch.epoch,
@@ -169,10 +170,11 @@ class OperationWorker(Service):  # type: ignore[misc]
                 epoch.partitions,
                 PartitionLog(consumer, tp.topic, partition) if there else None,
                 self._ledger(epoch, partition),
-                PartitionState(self._redis, epoch.epoch, partition) if epoch.epoch == newest.epoch else None,
+                PartitionState(self._redis, epoch.epoch, partition) if epoch.epoch == epochs[-1].epoch else None,
                 RollupTables(self._clickhouse),
                 control,
                 Window(self._settings.bucket_ms),
+                [one for one in epochs if one.epoch < epoch.epoch and topics.events(one.epoch) in logs],
             )
         except (KafkaError, OSError) as error:
             raise Unavailable(f"Kafka: {error!r}") from error

@@ -20,6 +20,7 @@ from streams.log import PartitionLog
 from streams.rebuild import counter_rows, text_of, void_index
 from streams.rollups import RollupTables
 from streams.state import Applied, PartitionState, Snapshot
+from tenancy.epochs import Epoch
 
 PAIRS = ("log-frames", "frames-rows", "rows-digests", "rows-counters", "rows-rollups")
 _MOST = 10_000
@@ -46,7 +47,10 @@ class Stretch(NamedTuple):
 
 
 class Stores(NamedTuple):
-    """All of one partition of one epoch. `log` is None where its topic is gone, `state` in epochs that have ended."""
+    """All of one partition of one epoch. `log` is None where its topic is gone, `state` in epochs that have ended.
+
+    `before`: the epochs before it of which the broker still has the logs.
+    """
 
     epoch: int
     partition: int
@@ -57,6 +61,7 @@ class Stores(NamedTuple):
     rollups: RollupTables
     control: ControlPlane
     window: Window
+    before: Sequence[Epoch] = ()
 
 
 async def ledger_findings(stores: Stores) -> tuple[list[Finding], Stretch | None]:

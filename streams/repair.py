@@ -25,25 +25,27 @@ class Newest(NamedTuple):
 
 
 async def replayed(stores: Stores, shadow: Shadow, stretch: Stretch, told: Told) -> dict[str, Difference]:
-    """Decide a stretch once more and compare. The shadow stays. Raises Halt where the log can't be gone through."""
-    assert stores.log is not None
+    """Decide a stretch once more and compare. The shadow stays. Raises Halt where that can't be done."""
     inserts = await shadow.open()
     beside = PartitionLedger(shadow.client, inserts, stores.epoch, stores.partition, stores.partitions)
-    at = (stores.epoch, stores.partition, stores.partitions)
-    replay = PartitionReplay(*at, stores.log, stores.ledger, beside, stores.control, stores.window)
-    await replay.run(*stretch, told)
+    await PartitionReplay(stores, beside).run(*stretch, told)
     return await shadow.differences(*stretch)
 
 
 async def apply(
     stores: Stores, shadow: Shadow, differences: dict[str, Difference], stretch: Stretch, newest: Newest
-) -> None:
-    """Make the ledger what the shadow says, and what is made from the ledger. Repeatable."""
-    touched = await shadow.touched(differences, *stretch)
+) -> bool:
+    """Make the ledger what the shadow says, and what is made from the ledger; whether something had to be mended.
+
+    Repeatable: the windows stay with the shadow, so whoever goes on after a break knows them though nothing differs any
+    more.
+    """
+    touched = await shadow.remember(await shadow.touched(differences, *stretch))
     await shadow.apply(differences, *stretch)
     for partition in sorted({partition_of(window.tenant, newest.epoch.partitions) for window in touched}):
         await newest.state(partition).forget()
     await compute_anew(stores, sorted(touched), newest)
+    return bool(touched) or any(one.missing or one.surplus for one in differences.values())
 
 
 async def compute_anew(stores: Stores, windows: Sequence[HourWindow], newest: Newest) -> None:

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from metering.errors import Halt, Unavailable
-from streams.control import ControlPlane
-from streams.dedupe import Judged, LedgerKey, Window, decide, digests_by_bucket, late_keys
+from streams.dedupe import Judged, LedgerKey, decide, digests_by_bucket, late_keys
 from streams.epochs import left_behind
 from streams.frame import Frame, MissingCatalog, Record, decode
 from streams.ledger import PartitionLedger
-from streams.log import PartitionLog
 from streams.rebuild import digest_blocks, void_index
+from streams.reconcile import Stores
 from streams.rows import dead_blocks, event_blocks, frame_blocks, verdict_rows, void_blocks
 from streams.state import Applied
 from streams.voids import Name, NamedRow, VoidIndex, Voids, merged, named_in
 
 _AT_ONCE = 300
 _READ_MS = 5_000
+_SHADOW_LACKS = "the shadow lacks records that were written to it"
 
 Told = Callable[[int], Awaitable[None]]
 """Called with the offset up to which the replay has come."""
@@ -30,25 +30,14 @@ Told = Callable[[int], Awaitable[None]]
 class PartitionReplay:
     """Decides records of one partition again. Digests are held in memory: about 100 bytes for each in the window."""
 
-    def __init__(
-        self,
-        epoch: int,
-        partition: int,
-        partitions: int,
-        log: PartitionLog,
-        base: PartitionLedger,
-        shadow: PartitionLedger,
-        control: ControlPlane,
-        window: Window,
-    ) -> None:
-        self._epoch = epoch
-        self._partition = partition
-        self._partitions = partitions
-        self._log = log
-        self._base = base
+    def __init__(self, stores: Stores, shadow: PartitionLedger) -> None:
+        assert stores.log is not None
+        self._stores = stores
+        self._log = stores.log
+        self._base = stores.ledger
         self._shadow = shadow
-        self._control = control
-        self._window = window
+        self._window = stores.window
+        self._name = f"epoch {stores.epoch} partition {stores.partition}"
         self._first = 0
         self._reached = -1
         self._clock = 0
@@ -60,14 +49,16 @@ class PartitionReplay:
     async def run(self, first: int, last: int, told: Told) -> None:
         """Decide the records `first` to `last` and write what comes of them to the shadow.
 
-        Raises Halt when the log no longer has them, Unavailable when something does not answer: then call it again.
+        Raises Halt when the log no longer has them or the ledger lacks something below them, Unavailable when something
+        does not answer: then call it again.
         """
         start = await self._log.start()
         if first < start:
             raise Halt(
-                f"epoch {self._epoch} partition {self._partition}: the log begins at offset {start}, and offset "
-                f"{first} would have to be read again. Nothing was changed; put back a copy of ClickHouse that has it."
+                f"{self._name}: the log begins at offset {start}, and offset {first} would have to be read again. "
+                "Nothing was changed; put back a copy of ClickHouse that has it."
             )
+        await self._whole_below(first)
         await self._begin(first)
         self._log.seek(self._reached + 1)
         while self._reached < last:
@@ -77,9 +68,24 @@ class PartitionReplay:
                 await told(self._reached)
             elif await self._ends_before(last):
                 raise Halt(
-                    f"epoch {self._epoch} partition {self._partition}: the log ends before offset {last}, which the "
-                    "ledger has. The broker lost data or the topic was made anew; nothing was changed."
+                    f"{self._name}: the log ends before offset {last}, which the ledger has. The broker lost data or "
+                    "the topic was made anew; nothing was changed."
                 )
+        # ClickHouse may have come back without some of it meanwhile.
+        await self._whole_below(first)
+        if await self._shadow.prefix(first - 1) < last:
+            raise Unavailable(_SHADOW_LACKS)
+
+    async def _whole_below(self, first: int) -> None:
+        """Where a row is missing below the stretch, its repeats in the stretch would be counted."""
+        whole = await self._base.prefix(await self._base.mark()) >= first - 1
+        for epoch in self._stores.before:
+            whole = whole and await self._base.closed_partitions(epoch.epoch) >= epoch.partitions
+        if not whole or not await self._base.rows_match_frames(first - 1):
+            raise Halt(
+                f"{self._name}: the ledger is not whole below offset {first}. Nothing was changed; "
+                "`tallygate reconcile --repair` mends it from where it is broken."
+            )
 
     async def _ends_before(self, last: int) -> bool:
         ends = await self._log.record_at(last) is None
@@ -109,7 +115,7 @@ class PartitionReplay:
             return Applied(-1, 0, await ledger.clock_before_epoch())
         frame = await ledger.frame_at(offset)
         if frame is None:
-            raise Unavailable(f"epoch {self._epoch} partition {self._partition}: no frame at offset {offset}")
+            raise Unavailable(f"{self._name}: no frame at offset {offset}")
         return Applied(offset, frame.checksum, frame.clock)
 
     async def _batch(self, records: Sequence[Record]) -> None:
@@ -148,11 +154,12 @@ class PartitionReplay:
         return frames
 
     async def _decode_one(self, record: Record, clock: int) -> Frame:
+        stores = self._stores
         while True:
             try:
-                return decode(record, clock, self._partition, self._partitions, self._control.catalog)
+                return decode(record, clock, stores.partition, stores.partitions, stores.control.catalog)
             except MissingCatalog as missing:
-                if not await self._control.fetch(missing.version):
+                if not await stores.control.fetch(missing.version):
                     raise Unavailable(f"waiting for catalog version {missing.version}") from missing
 
     def _known(self, frames: Sequence[Frame]) -> list[tuple[int, list[int]]]:
@@ -167,7 +174,7 @@ class PartitionReplay:
         """A row of the shadow says less than one of the ledger below: the earliest stands."""
         above, complete = await self._shadow.late_rows(late, self._first - 1, self._reached)
         if not complete:
-            raise Unavailable("the shadow lacks records that were written to it")
+            raise Unavailable(_SHADOW_LACKS)
         below, _ = await self._base.late_rows(late, self._first - 1, self._first - 1)
         return above | {key: at for key, at in below.items() if at < (self._first, 0)}
 
@@ -176,7 +183,9 @@ class PartitionReplay:
         if not names:
             return {}
         below, _ = await self._base.named_rows(names, self._first - 1, self._first - 1)
-        above, _ = await self._shadow.named_rows(names, self._first - 1, self._reached)
+        above, complete = await self._shadow.named_rows(names, self._first - 1, self._reached)
+        if not complete:
+            raise Unavailable(_SHADOW_LACKS)
         return {
             name: [
                 row._replace(standing=row.standing and (name[0], row.version) not in self._taken_back)
@@ -186,7 +195,7 @@ class PartitionReplay:
         }
 
     async def _write(self, judged: Sequence[Judged]) -> None:
-        at = (self._epoch, self._partition)
+        at = (self._stores.epoch, self._stores.partition)
         rows = [row for frame, verdict in judged for row in verdict_rows(frame, verdict, *at)]
         await self._shadow.insert_events(event_blocks(rows))
         await self._shadow.insert_voids(void_blocks(judged, *at))

@@ -166,6 +166,19 @@ class Shadow:
                     found |= {HourWindow(tenant, hour) for tenant, hour in rows}
         return found
 
+    async def remember(self, windows: set[HourWindow]) -> set[HourWindow]:
+        """Keep windows with the shadow; answers all that were kept."""
+        name = f"{self._name}.touched"
+        async with translated():
+            await self._ledger.command(
+                f"CREATE TABLE IF NOT EXISTS {name} (tenant String, hour UInt32) "
+                "ENGINE = ReplacingMergeTree ORDER BY (tenant, hour)"
+            )
+            if windows:
+                await self._ledger.insert(name, sorted(windows), column_names=["tenant", "hour"])
+            answer = await self._ledger.query(f"SELECT DISTINCT tenant, hour FROM {name}")
+            return {HourWindow(*row) for row in answer.result_rows}
+
     async def apply(self, differences: dict[str, Difference], first: int, last: int) -> None:
         """Make the ledger what the shadow says. Repeatable: who is interrupted looks for differences again.
 

@@ -36,9 +36,15 @@ class Stage(NamedTuple):
         await eventually(agrees, timeout=timeout, interval=0.2)
 
 
-@pytest.fixture(params=["embedded", *(["apache"] if APACHE else [])])
+BROKERS = ["embedded", *(["apache"] if APACHE else [])]
+both_brokers = pytest.mark.parametrize("stage", BROKERS, indirect=True)
+"""For what a broker's ways can make a difference to; other tests run on Apache Kafka where it can be had."""
+
+
+@pytest.fixture
 async def stage(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
-    engines = Engines(tmp_path, APACHE if request.param == "apache" else None)
+    broker = getattr(request, "param", BROKERS[-1])
+    engines = Engines(tmp_path, APACHE if broker == "apache" else None)
     try:
         await engines.start(CATALOG, partitions=3)
         clickhouse = await connect(engines.environment["TALLYGATE_CLICKHOUSE"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from streams.epochs import ensure_epoch
 from tenancy.epochs import Epochs
-from tests.chaos.conftest import Stage
+from tests.chaos.conftest import Stage, both_brokers
 from tests.support import eventually
 
 
+@both_brokers
 async def test_a_new_epoch_with_more_partitions_keeps_totals_and_takes_over_what_stale_gateways_send(
     stage: Stage,
 ) -> None:
@@ -31,6 +32,7 @@ async def test_a_new_epoch_with_more_partitions_keeps_totals_and_takes_over_what
     await stage.exact(timeout=30)
 
 
+@both_brokers
 async def test_a_worker_that_starts_between_two_epochs_finishes_the_old_one_first(stage: Stage) -> None:
     engines, workload = stage.engines, stage.workload
     await workload.produce(frames=10)
@@ -42,6 +44,7 @@ async def test_a_worker_that_starts_between_two_epochs_finishes_the_old_one_firs
     await stage.exact(timeout=60)
 
 
+@both_brokers
 async def test_a_worker_that_was_away_for_two_new_epochs_finishes_both_before_it_goes_on(stage: Stage) -> None:
     engines, workload = stage.engines, stage.workload
     await workload.produce(frames=5)

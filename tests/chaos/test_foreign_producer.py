@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 
 from metering import topics
 from metering.partition import partition_of
-from tests.chaos.conftest import Stage
+from tests.chaos.conftest import Stage, both_brokers
 from tests.support import eventually
 
 TENANT = "hotel-0"
@@ -54,6 +54,7 @@ async def counted(stage: Stage) -> int:
     return int((await stage.clickhouse.query(query, parameters={"tenant": TENANT})).result_rows[0][0])
 
 
+@both_brokers
 async def test_garbage_is_dead_with_reason_and_position_and_the_partition_goes_on(stage: Stage) -> None:
     worker = stage.engines.worker("worker")
     worker.start()
@@ -85,6 +86,7 @@ async def test_garbage_is_dead_with_reason_and_position_and_the_partition_goes_o
     await eventually(worker.ready, timeout=10)
 
 
+@both_brokers
 async def test_a_batch_that_touches_121_months_is_counted_whole(stage: Stage) -> None:
     now = time.gmtime()
     months = [(now.tm_year * 12 + now.tm_mon - 1 - back) for back in range(121)]

@@ -13,6 +13,7 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from sqlalchemy import insert
 
 from metering import keys, topics
+from metering.rollup import HourWindow
 from streams.shadow import TABLES, Shadow
 from tenancy.database import Database
 from tenancy.operations import Operation, Operations, Task
@@ -292,18 +293,40 @@ async def test_a_replay_shows_every_change_and_takes_it_back_when_it_is_applied(
     assert (await proof.sql("SELECT count() FROM system.databases WHERE name LIKE 'replay_%'"))[0] == (0,)
 
 
-async def test_a_replay_goes_on_where_a_killed_worker_left_it(proof: Proof) -> None:
-    """The shadow of a replay that got half-way, as a worker leaves it that is killed there."""
-    task = Task("abcdefabcdef", "replay", {"from": 0, "to": 10**13, "apply": False}, proof.epoch.epoch, 0, "gone")
+async def test_a_replay_stops_where_the_ledger_lacks_a_row_below_it(proof: Proof) -> None:
+    """Repeats of that row would be counted."""
+    *_, partition, offset = await proof.a_counted_row()
+    await missing_row(proof)
+    ((clock,),) = await proof.sql(
+        "SELECT toUnixTimestamp64Milli(min(clock)) FROM usage_frames FINAL "
+        f"WHERE partition = {partition} AND offset = {offset}"
+    )
+    before = await proof.totals()
+    operation = await proof.ask("replay", **{"from": clock + 1, "to": 10**13, "apply": True})
+    failed = [part for part in operation.parts if part.status == "failed"]
+    assert [part.partition for part in failed] == [partition]
+    assert "not whole below" in failed[0].result["error"]
+    assert await proof.totals() == before
+    await proof.drift(repair=True)
+    await proof.stage.exact()
+
+
+async def left_behind(proof: Proof, applies: bool, upto: str) -> tuple[Task, Shadow]:
+    """The shadow of partition 0 as a killed worker leaves it that had replayed up to an offset (SQL)."""
+    task = Task("abcdefabcdef", "replay", {"from": 0, "to": 10**13, "apply": applies}, proof.epoch.epoch, 0, "gone")
     shadow = Shadow(proof.stage.clickhouse, proof.stage.engines.environment["TALLYGATE_CLICKHOUSE"], task)
     await shadow.open()
-    half = (await proof.sql("SELECT intDiv(max(offset), 2) FROM usage_frames WHERE partition = 0"))[0][0]
+    await shadow.close()
     for table in TABLES:
         await proof.change(
             f"INSERT INTO replay_{task.operation}_{task.epoch}_0.{table.name} SELECT * FROM {table.name} FINAL "
-            f"WHERE partition = 0 AND offset <= {half}"
+            f"WHERE partition = 0 AND offset <= ({upto})"
         )
-    await shadow.close()
+    return task, shadow
+
+
+async def taken_up(proof: Proof, task: Task) -> Operation:
+    """What a worker makes of it."""
     database = Database(proof.stage.engines.sql)
     await database.open()
     async with database.writing() as connection:
@@ -318,6 +341,41 @@ async def test_a_replay_goes_on_where_a_killed_worker_left_it(proof: Proof) -> N
         found = await proof.operations.get(task.operation)
         return found if found and found.parts[0].status == "done" else None
 
-    operation = await eventually(ended, timeout=30)
+    operation: Operation = await eventually(ended, timeout=30)
     differences = operation.parts[0].result["differences"]
     assert all(table[kind] == 0 for table in differences.values() for kind in ("missing", "surplus", "changed"))
+    return operation
+
+
+async def test_a_replay_goes_on_where_a_killed_worker_left_it(proof: Proof) -> None:
+    task, _ = await left_behind(proof, False, "SELECT intDiv(max(offset), 2) FROM usage_frames WHERE partition = 0")
+    operation = await taken_up(proof, task)
+    assert not operation.parts[0].result["applied"]
+
+
+async def test_who_takes_up_a_replay_that_had_mended_the_ledger_mends_counters_and_rollups(proof: Proof) -> None:
+    """The worker was killed between the ledger and what is made from it: nothing differs any more."""
+    task, shadow = await left_behind(proof, True, "SELECT max(offset) FROM usage_frames WHERE partition = 0")
+    tenant, version, hour, seconds = (
+        await proof.sql(
+            "SELECT tenant, version, toUInt32(toUnixTimestamp(time) / 3600), toString(quantities['seconds']) "
+            "FROM usage_events FINAL WHERE type = 'call' AND voided = 0 AND partition = 0 ORDER BY id LIMIT 1"
+        )
+    )[0]
+
+    async def says(text: str) -> None:
+        await proof.change(
+            "INSERT INTO usage_events SELECT * REPLACE(mapUpdate(quantities, "
+            f"map('seconds', toDecimal128('{text}', 9))) AS quantities) FROM usage_events FINAL "
+            f"WHERE tenant = '{tenant}' AND version = {version}"
+        )
+
+    await says("7777")
+    await proof.ask("rebuild")
+    await says(seconds)
+    assert "rows-counters" in await proof.drift()
+    await shadow.remember({HourWindow(tenant, hour)})
+    operation = await taken_up(proof, task)
+    assert operation.parts[0].result["applied"]
+    await proof.stage.exact()
+    assert await proof.drift() == {}

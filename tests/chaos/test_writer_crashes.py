@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.conftest import Stage
+from tests.chaos.conftest import BROKERS, Stage, both_brokers
 from tests.engines import Worker
 from tests.support import eventually
 
@@ -22,6 +22,7 @@ def paused_at(stage: Stage, effect: str, marker: Path, **env: str) -> Worker:
     return stage.engines.worker(f"paused-at-{effect}", PAUSED, **settings)
 
 
+@both_brokers
 async def test_a_writer_killed_at_each_numbered_effect_leaves_totals_exact(stage: Stage, tmp_path: Path) -> None:
     for number, effect in enumerate(EFFECTS):
         await stage.workload.produce(frames=12)
@@ -37,6 +38,7 @@ async def test_a_writer_killed_at_each_numbered_effect_leaves_totals_exact(stage
         successor.kill()
 
 
+@both_brokers
 async def test_a_frozen_writer_that_wakes_behind_another_changes_nothing(stage: Stage, tmp_path: Path) -> None:
     await stage.workload.produce(frames=12)
     marker = tmp_path / "frozen"
@@ -55,6 +57,7 @@ async def test_a_frozen_writer_that_wakes_behind_another_changes_nothing(stage: 
     await stage.exact()
 
 
+@both_brokers
 async def test_workers_that_join_and_leave_under_load_leave_totals_exact(stage: Stage) -> None:
     workers = [stage.engines.worker(f"worker-{number}") for number in range(3)]
     for worker in workers:
@@ -69,6 +72,7 @@ async def test_workers_that_join_and_leave_under_load_leave_totals_exact(stage: 
     await eventually(workers[2].ready, timeout=20)
 
 
+@both_brokers
 @pytest.mark.parametrize("effect", ["2", "4"])
 async def test_a_flush_of_redis_in_the_middle_of_a_batch_leaves_totals_exact(
     stage: Stage, tmp_path: Path, effect: str
@@ -88,6 +92,7 @@ async def test_a_flush_of_redis_in_the_middle_of_a_batch_leaves_totals_exact(
     await stage.exact()
 
 
+@both_brokers
 @pytest.mark.parametrize("store", ["redis", "clickhouse"])
 async def test_a_store_put_back_to_an_older_copy_leaves_totals_exact(stage: Stage, store: str) -> None:
     engine = stage.engines.redis if store == "redis" else stage.engines.clickhouse
@@ -107,11 +112,13 @@ async def test_a_store_put_back_to_an_older_copy_leaves_totals_exact(stage: Stag
     await stage.exact()
 
 
-@pytest.mark.parametrize("engine", ["redis", "clickhouse", "broker"])
+@pytest.mark.parametrize(
+    ("engine", "stage"),
+    [("redis", BROKERS[-1]), ("clickhouse", BROKERS[-1]), ("broker", "embedded")],  # Apache's: test_apache_kafka.py
+    indirect=["stage"],
+)
 async def test_an_engine_away_for_twenty_seconds_loses_nothing_and_readiness_says_so(stage: Stage, engine: str) -> None:
     program = getattr(stage.engines, engine)
-    if program is None:
-        pytest.skip("this Apache Kafka is shared; one of its own is frozen and killed in test_apache_kafka.py")
     worker = stage.engines.worker("worker")
     worker.start()
     await stage.workload.produce(frames=8)

@@ -8,10 +8,12 @@ from typing import Any
 from metering import keys
 from metering.clock import DAY_MS
 from metering.period import BillingTerm
+from streams.reconcile import Stretch
 from tests.machine.catalogs import VERSIONS
 from tests.machine.process import Process
 from tests.machine.schedule import PROCESSES
 from tests.machine.senders import Event, made
+from tests.machine.stepped import Stepped
 from tests.machine.world import BEGIN, TENANTS, World
 
 
@@ -36,16 +38,36 @@ async def _start(world: World, back: int, partition: int, batch: int) -> None:
         world.start((epoch.epoch, partition % epoch.partitions), batch)
 
 
+async def _replay(
+    world: World, back: int, partition: int, stretch: tuple[float, float], batch: int, applies: bool, count: int
+) -> None:
+    """`tallygate replay` of what has been counted, and the first calls of it."""
+    epoch = world.plane.epochs[max(back, -len(world.plane.epochs))]
+    at = (epoch.epoch, partition % epoch.partitions)
+    counted = sorted(offset for *its, offset in world.tables.frames if tuple(its) == at)
+    if counted and not world.replays:
+        first, last = sorted(counted[int(part * len(counted))] for part in stretch)
+        world.replay(at, Stretch(first, last), batch, applies)
+        await _step(world, len(world.processes), count)
+
+
+def _any(world: World, number: int) -> Stepped | None:
+    """A writer or a replay."""
+    running = world.running()
+    return running[number % len(running)] if running else None
+
+
 def _process(world: World, number: int) -> Process | None:
+    """A writer."""
     return world.processes[number % len(world.processes)] if world.processes else None
 
 
 async def _step(world: World, number: int, count: int) -> None:
-    if process := _process(world, number):
+    if process := _any(world, number):
         idle = 0
         for _ in range(count):
             call = await world.step(process)
-            idle = idle + 1 if call == "read" and world.idle(process) else 0
+            idle = idle + 1 if call == "read" and process.idle else 0
             if not call or idle > 1:
                 break
 
@@ -58,17 +80,17 @@ async def _until(world: World, number: int, effect: str) -> None:
             if process.gate.waiting is not None and process.gate.call == f"effect {effect}":
                 return
             call = await world.step(process)
-            if not call or (call == "read" and world.idle(process)):
+            if not call or (call == "read" and process.idle):
                 return
 
 
 async def _fail(world: World, number: int, outcome: Any) -> None:
-    if process := _process(world, number):
+    if process := _any(world, number):
         await world.step(process, outcome)
 
 
 async def _crash(world: World, number: int) -> None:
-    if process := _process(world, number):
+    if process := _any(world, number):
         await world.kill(process)
 
 
@@ -180,4 +202,5 @@ ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
     "terms": _terms,
     "epoch": _epoch,
     "rebuild": _rebuild,
+    "replay": _replay,
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from metering import keys
 from metering.identity import digest
@@ -13,8 +14,8 @@ from metering.quantity import render
 from streams.control import ControlPlane
 from streams.counters import value_digest
 from tests.machine.control_twin import CatalogsTwin, SubscriptionsTwin
-from tests.machine.interpreter import BUCKET_MS, Row
-from tests.machine.ledger_twin import place
+from tests.machine.interpreter import BUCKET_MS, Account, Interpreter, Row
+from tests.machine.ledger_twin import Tables, in_stretch, place
 
 if TYPE_CHECKING:
     from tests.machine.process import Process
@@ -23,18 +24,19 @@ if TYPE_CHECKING:
 _LIVE = 5
 
 
+class Compared(Protocol):
+    """A world, as far as replays are compared in it."""
+
+    interpreter: Interpreter
+
+    def now_ms(self) -> int:
+        """The wall clock."""
+
+
 def ledger(world: World) -> None:
     """All tables hold what the interpreter has, and nothing else."""
     reader = world.interpreter
-    found = {(row["tenant"], row["version"]): row for row in world.tables.final()}
-    expected = {(row.name[0], _version(row)): row for row in reader.rows.values()}
-    _same("rows", set(found), set(expected))
-    for slot, row in expected.items():
-        its = found[slot]
-        values = (its["tenant"], its["source"], its["id"], its["type"], its["time"], its["clock"], bool(its["voided"]))
-        _same("row", values, (*row.name, row.type, row.time, row.clock, row.voided))
-        _same("quantities", its["quantities"], row.given.quantities)
-        _same("distinct values", its["uniques"], row.given.uniques)
+    _rows({(row["tenant"], row["version"]): row for row in world.tables.final()}, reader.rows.values())
     tenants = {row.at: row.name[0] for row in reader.rows.values()}
     voids = {(tenants[row], _cut(row), _cut(void)) for row, its in reader.taken.items() for void in its}
     _same("voids", {(tenant, place(target), place(version)) for tenant, target, version in world.tables.voids}, voids)
@@ -43,6 +45,30 @@ def ledger(world: World) -> None:
     _same("records", set(world.tables.frames), set(reader.accounts))
     for at in reader.accounts:
         account(world, at)
+
+
+def replayed(world: Compared, tables: Tables, at: tuple[int, int], stretch: tuple[int, int]) -> None:
+    """Of a stretch of a partition's log, `tables` hold what the interpreter has, dead letters too."""
+    first, last = stretch
+    reader, found = world.interpreter, in_stretch(tables, at, first, last)
+    _rows(found["events"], [row for row in reader.rows.values() if row.at[:2] == at and first <= row.at[2] <= last])
+    voids = [void for its in reader.taken.values() for void in its if void[:2] == at and first <= void[2] <= last]
+    _same("voids", sorted(place(version) for _, _, version in found["voids"]), sorted(map(_cut, voids)))
+    letters = {(*where, reason) for where, reason in reader.dead.items() if where[:2] == at}
+    _same("dead letters", set(found["dead"]), {key for key in letters if first <= key[2] <= last})
+    for offset in range(first, last + 1):
+        _same_account(at, found["frames"].get((*at, offset)), reader.accounts[*at, offset])
+
+
+def _rows(found: Mapping[tuple[str, int], Any], expected: Iterable[Row]) -> None:
+    wanted = {(row.name[0], _version(row)): row for row in expected}
+    _same("rows", set(found), set(wanted))
+    for slot, row in wanted.items():
+        its = found[slot]
+        values = (its["tenant"], its["source"], its["id"], its["type"], its["time"], its["clock"], bool(its["voided"]))
+        _same("row", values, (*row.name, row.type, row.time, row.clock, row.voided))
+        _same("quantities", its["quantities"], row.given.quantities)
+        _same("distinct values", its["uniques"], row.given.uniques)
 
 
 def vouched_for(world: World) -> None:
@@ -54,7 +80,11 @@ def vouched_for(world: World) -> None:
 
 def account(world: World, at: tuple[int, int, int]) -> None:
     """One row of usage_frames."""
-    row, its = world.tables.frames[at], world.interpreter.accounts[at]
+    _same_account(at, world.tables.frames[at], world.interpreter.accounts[at])
+
+
+def _same_account(at: tuple[int, ...], row: Any, its: Account) -> None:
+    assert row is not None, f"no account of {at}"
     values = [row[name] for name in ("events", "counted", "duplicates", "voided", "dead", "voids", "hours", "checksum")]
     _same(f"account of {at}", [*values, row["clock"], bool(row["closing"])], list(its))
 

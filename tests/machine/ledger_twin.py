@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from metering import quantity
 from metering.clock import HOUR_MS, MINUTE_MS
@@ -43,6 +43,8 @@ class Tables:
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
         self.inserts: list[Insert] = []
+        self.generation = 0
+        """How many times it came back as something else."""
         self._forget()
 
     def _forget(self) -> None:
@@ -60,6 +62,7 @@ class Tables:
     def keep(self, inserts: Iterable[Insert]) -> None:
         """Only these are there: an older copy, or what a power cut left."""
         self.inserts = list(inserts)
+        self.generation += 1
         self._forget()
         for insert in self.inserts:
             self._take(insert)
@@ -115,6 +118,27 @@ class Tables:
         return mark
 
 
+def in_stretch(tables: Tables, at: tuple[int, int], first: int, last: int) -> dict[Table, dict[Any, Row]]:
+    """By table and key, what stands in the ledger for the records `first` to `last` of a partition."""
+
+    def inside(partition: int, version: int) -> bool:
+        epoch, offset, _ = place(version)
+        return (epoch, partition) == at and first <= offset <= last
+
+    return {
+        "events": {
+            (row["tenant"], row["version"]): row for row in tables.final() if inside(row["partition"], row["version"])
+        },
+        "voids": {key: row for key, row in tables.voids.items() if inside(row["partition"], key[2])},
+        "dead": {key: row for key, row in tables.dead.items() if key[:2] == at and first <= key[2] <= last},
+        "frames": {
+            key: {name: value for name, value in row.items() if name not in ("written", "first")}
+            for key, row in tables.frames.items()
+            if key[:2] == at and first <= key[2] <= last
+        },
+    }
+
+
 def place(version: int) -> Place:
     """The position in a version (metering/position.py)."""
     position = ~version & (1 << 64) - 1
@@ -127,7 +151,7 @@ class LedgerTwin:
     def __init__(
         self, tables: Tables, gate: Gate, now: Callable[[], int], at: tuple[int, int], partitions: int
     ) -> None:
-        self._tables = tables
+        self.tables = tables
         self._gate = gate
         self._now = now
         self.at, self.partitions = at, partitions
@@ -138,7 +162,7 @@ class LedgerTwin:
 
     async def _insert(self, table: Table, blocks: Sequence[bytes]) -> None:
         for block in blocks:
-            arrives = partial(self._tables.insert, table, rows_of(block))
+            arrives = partial(self.tables.insert, table, rows_of(block))
             await self._gate.through(f"ledger insert {table}", arrives, _away)
 
     async def insert_events(self, blocks: Sequence[bytes]) -> None:
@@ -160,7 +184,7 @@ class LedgerTwin:
     def _frames(self, after: int, upto: int) -> list[Row]:
         """The accounts of this partition's records after `after` up to `upto`."""
         at = (self._epoch, self._partition)
-        return [row for key, row in self._tables.frames.items() if key[:2] == at and after < key[2] <= upto]
+        return [row for key, row in self.tables.frames.items() if key[:2] == at and after < key[2] <= upto]
 
     def _upto(self, version: int, upto: int) -> bool:
         epoch, offset, _ = place(version)
@@ -173,7 +197,7 @@ class LedgerTwin:
         """mark.sql."""
 
         def effect() -> int:
-            mark = self._tables.marks.get((self._epoch, self._partition), -1)
+            mark = self.tables.marks.get((self._epoch, self._partition), -1)
             return mark if len(self._frames(-1, mark)) == mark + 1 else -1
 
         return await self._ask("mark", effect)
@@ -185,13 +209,13 @@ class LedgerTwin:
             old = [row["offset"] for row in self._frames(-1, upto) if row["first"] <= self._now() - UNSAFE_MS]
             if old:
                 row = {"epoch": self._epoch, "partition": self._partition, "offset": max(old)}
-                self._tables.insert("marks", [row])
+                self.tables.insert("marks", [row])
 
         await self._ask("set_mark", effect)
 
     async def prefix(self, mark: int) -> int:
         """prefix.sql."""
-        return await self._ask("prefix", lambda: self._tables.prefix(self._epoch, self._partition, mark))
+        return await self._ask("prefix", lambda: self.tables.prefix(self._epoch, self._partition, mark))
 
     async def accounted(self, mark: int, upto: int) -> int:
         """frames_between.sql."""
@@ -201,10 +225,26 @@ class LedgerTwin:
         """frame_at.sql."""
 
         def effect() -> FrameRow | None:
-            row = self._tables.frames.get((self._epoch, self._partition, offset))
+            row = self.tables.frames.get((self._epoch, self._partition, offset))
             return FrameRow(row["checksum"], row["clock"], bool(row["closing"])) if row else None
 
         return await self._ask("frame_at", effect)
+
+    async def head(self) -> int:
+        """reconcile_head.sql."""
+        return await self._ask("head", lambda: max((row["offset"] for row in self._frames(-1, 1 << 40)), default=-1))
+
+    async def taken_back(self) -> set[tuple[str, int]]:
+        """taken_back.sql."""
+
+        def effect() -> set[tuple[str, int]]:
+            return {
+                (tenant, target)
+                for (tenant, target, version), row in self.tables.voids.items()
+                if (place(version)[0], row["partition"]) == self.at
+            }
+
+        return await self._ask("taken_back", effect)
 
     async def closing_at(self) -> int:
         """closing_at.sql."""
@@ -218,7 +258,7 @@ class LedgerTwin:
         """closed_partitions.sql."""
 
         def effect() -> int:
-            rows = self._tables.frames.values()
+            rows = self.tables.frames.values()
             return len({row["partition"] for row in rows if row["epoch"] == epoch and row["closing"]})
 
         return await self._ask("closed_partitions", effect)
@@ -231,7 +271,7 @@ class LedgerTwin:
         def effect() -> tuple[dict[LedgerKey, tuple[int, int]], bool]:
             found = {}
             for key in wanted:
-                if versions := self._tables.events.get(key):
+                if versions := self.tables.events.get(key):
                     epoch, offset, line = place(max(versions))
                     if epoch <= self._epoch:
                         found[key] = (offset, line) if epoch == self._epoch else (-1, 0)
@@ -244,8 +284,8 @@ class LedgerTwin:
 
         def effect() -> tuple[dict[Name, list[NamedRow]], bool]:
             found: dict[Name, list[NamedRow]] = {name: [] for name in names}
-            gone = {(tenant, target) for tenant, target, version in self._tables.voids if self._upto(version, upto)}
-            for row in self._tables.final():
+            gone = {(tenant, target) for tenant, target, version in self.tables.voids if self._upto(version, upto)}
+            for row in self.tables.final():
                 name, version = (row["tenant"], row["source"], row["id"]), row["version"]
                 if name in found and self._upto(version, upto):
                     epoch, offset, line = place(version)
@@ -263,7 +303,7 @@ class LedgerTwin:
         def effect() -> list[tuple[str, int, dict[str, str]]]:
             return [
                 (row["tenant"], row["clock"], row["dimensions"])
-                for row in self._tables.final()
+                for row in self.tables.final()
                 if row["type"] == "tallygate.void" and self._mine(row["tenant"])
                 if self._upto(row["version"], upto) and row["clock"] >= oldest
             ]
@@ -274,7 +314,7 @@ class LedgerTwin:
         """rebuild_count.sql."""
 
         def effect() -> bool:
-            tables = self._tables
+            tables = self.tables
             closed = self._closed()
 
             def inside(epoch: int, partition: int, offset: int) -> bool:
@@ -305,7 +345,7 @@ class LedgerTwin:
             return max(
                 (
                     int(row["clock"])
-                    for (epoch, partition, offset), row in self._tables.frames.items()
+                    for (epoch, partition, offset), row in self.tables.frames.items()
                     if epoch < self._epoch and offset <= closed.get((epoch, partition), offset)
                 ),
                 default=0,
@@ -316,7 +356,7 @@ class LedgerTwin:
     def _closed(self) -> dict[tuple[int, int], int]:
         """(epoch, partition) → offset of its closing frame."""
         closed: dict[tuple[int, int], int] = {}
-        for (epoch, partition, offset), row in self._tables.frames.items():
+        for (epoch, partition, offset), row in self.tables.frames.items():
             if row["closing"]:
                 closed[epoch, partition] = min(offset, closed.get((epoch, partition), offset))
         return closed
@@ -327,7 +367,7 @@ class LedgerTwin:
         def effect() -> list[tuple[str, str, str, int]]:
             return [
                 (row["tenant"], row["source"], row["id"], row["clock"])
-                for row in self._tables.final()
+                for row in self.tables.final()
                 if self._mine(row["tenant"]) and self._upto(row["version"], upto) and row["clock"] >= oldest
             ]
 
@@ -346,9 +386,9 @@ class LedgerTwin:
         """rebuild_counters.sql."""
 
         def effect() -> list[CounterRow]:
-            gone = {(tenant, target) for tenant, target, version in self._tables.voids if self._upto(version, upto)}
+            gone = {(tenant, target) for tenant, target, version in self.tables.voids if self._upto(version, upto)}
             groups: dict[tuple[str, str], list[Row]] = {}
-            for row in self._tables.final():
+            for row in self.tables.final():
                 tenant, version = row["tenant"], row["version"]
                 if not self._upto(version, upto) or row["voided"] or not start <= row["time"] < end:
                     continue

@@ -26,11 +26,12 @@ class Log:
 
 
 class LogTwin:
-    """What a writer has of it."""
+    """What a reader has of it. `most`: records that a read gives, whatever it is asked for."""
 
-    def __init__(self, log: Log, gate: Gate) -> None:
+    def __init__(self, log: Log, gate: Gate, most: int = 1 << 20) -> None:
         self._log = log
         self._gate = gate
+        self._most = most
         self.next = 0
 
     async def start(self) -> int:
@@ -47,7 +48,7 @@ class LogTwin:
         def effect() -> list[Record]:
             if not self._log.start <= self.next <= self._log.end:
                 raise Halt(f"offset {self.next} is out of the log's range")
-            records = self._log.records[self.next : self.next + limit]
+            records = self._log.records[self.next : self.next + min(limit, self._most)]
             self.next += len(records)
             return records
 

@@ -105,3 +105,16 @@ TWO_REBUILDS: list[Action] = [
     ("step", 2, 60),
 ]
 """A rebuild at record 0 freezes between its chunks, another at record 1 begins, the first one wakes."""
+
+OVER_A_HOLE: list[Action] = [
+    ("begin", 1),
+    ("send", 0, "gateway", (_call(1),)),
+    ("start", -1, 0, 10),
+    _TO_THE_END,
+    ("send", 0, "gateway", (("again", 0, "no", 0, "1.5"), _call(2))),
+    _TO_THE_END,
+    ("crash", 0),
+    ("old ledger", 0, 2),
+    ("replay", -1, 0, (0.9, 0.9), 10, True, 60),
+]
+"""A replay of a record that repeats an event whose row has got lost."""

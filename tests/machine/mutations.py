@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from unittest.mock import AsyncMock, patch
 
-from streams import dedupe, recovery, writer
+from streams import dedupe, recovery, replay, writer
 from streams.dedupe import Judged, LedgerKey, Verdict, Window
 from streams.frame import Frame
+from streams.replay import PartitionReplay
 from streams.state import Applied, Operation, PartitionState
 from streams.voids import Name, NamedRow, Voids
 from streams.wire import command, pack
@@ -246,6 +247,16 @@ def _old_config_is_trusted() -> AbstractContextManager[Any]:
     return both
 
 
+def _a_replay_goes_on_over_a_hole() -> AbstractContextManager[Any]:
+    """A replay does not look whether the ledger is whole below its stretch."""
+    return patch.object(PartitionReplay, "_whole_below", AsyncMock())
+
+
+def _a_replay_knows_no_voids() -> AbstractContextManager[Any]:
+    """A replay does not know what voids before its stretch wait for."""
+    return patch.object(replay, "void_index", AsyncMock(return_value={}))
+
+
 FOUND_BY_CHANCE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "step 4 is not fenced": _no_fence,
     "a missing applied is accepted": _missing_is_accepted,
@@ -259,6 +270,7 @@ FOUND_BY_CHANCE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "voids do not wait": _no_void_index,
     "the void index is not rebuilt": _void_index_is_not_rebuilt,
     "a void sees rows above what was applied": _voids_see_all,
+    "a replay knows no voids": _a_replay_knows_no_voids,
 }
 MADE_TO_MEASURE: dict[str, tuple[Callable[[], AbstractContextManager[Any]], list[Action]]] = {
     "step 4 does not look how counters are counted": (_config_is_not_fenced, measured.OTHER_TERMS),
@@ -266,5 +278,6 @@ MADE_TO_MEASURE: dict[str, tuple[Callable[[], AbstractContextManager[Any]], list
     "an answer of an incomplete ledger counts": (_incomplete_answers_count, measured.OLDER_LEDGER),
     "the ledger is asked without the writer's lead": (_no_lead, measured.EARLY_EVENT),
     "a rebuild has no token": (_no_token, measured.TWO_REBUILDS),
+    "a replay goes on over a hole": (_a_replay_goes_on_over_a_hole, measured.OVER_A_HOLE),
 }
 """Chance meets these once in many thousands of schedules."""

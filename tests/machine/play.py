@@ -30,7 +30,7 @@ async def carry_out(actions: Sequence[Action]) -> None:
     except GivenUp:
         return
     finally:
-        for process in world.processes:
+        for process in world.running():
             await process.kill()
 
 

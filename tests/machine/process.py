@@ -1,4 +1,4 @@
-"""A worker process with one writer: its own knowledge, its own memory, killed or frozen between any two calls."""
+"""A worker process with one writer: its own knowledge, its own memory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from streams.settings import Settings
 from streams.state import PartitionState
 from streams.writer import PartitionWriter
 from tests.machine.control_twin import Append, CatalogsTwin, EpochsTwin, Plane, ProducerTwin, SubscriptionsTwin
-from tests.machine.gate import Gate, Outcome
 from tests.machine.ledger_twin import LedgerTwin, Tables
 from tests.machine.log_twin import Log, LogTwin
 from tests.machine.redis_twin import RedisStore, RedisTwin
+from tests.machine.stepped import Stepped
 
 _KEEPS_UP_MS = 3 * SECOND_MS
 
 
-class Process:
+class Process(Stepped):
     """Runs PartitionWriter over the twins. `step` lets it make one call."""
 
     def __init__(
@@ -34,13 +34,10 @@ class Process:
         clock: Clock,
         append: Append,
     ) -> None:
+        super().__init__(at)
         redis, tables, self.log, plane = stores
-        self.at = at
         self._clock = clock
         self._heard = clock.now_ms()
-        self.gate = Gate()
-        self.cut_off = False
-        """Its connection to ClickHouse is gone: its next call there fails."""
         client: Any = RedisTwin(redis, self.gate)
         ledger: Any = LedgerTwin(tables, self.gate, clock.now_ms, at, partitions)
         self.log_twin = LogTwin(self.log, self.gate)
@@ -62,15 +59,14 @@ class Process:
             Settings("", "", "", "", batch_records=batch, check_seconds=0.0),
             self._probe,
         )
-        self.task = asyncio.create_task(self.writer.run())
-        self.task.add_done_callback(lambda _: self.gate.reached.set())
+        self.run(self.writer.run())
 
     async def _probe(self, effect: str) -> None:
         await self.gate.through(f"effect {effect}", lambda: None, lambda: Unavailable("never"))
 
-    async def _keep_up(self) -> None:
+    async def before(self, call: str) -> None:
         """What the worker does once a second, before the writer meets records that are newer."""
-        if self._clock.now_ms() - self._heard > _KEEPS_UP_MS:
+        if call == "read" and self._clock.now_ms() - self._heard > _KEEPS_UP_MS:
             await self.refresh()
 
     async def refresh(self) -> None:
@@ -86,36 +82,13 @@ class Process:
         failure = self.writer.vitals.failure() or ""
         return failure if failure.startswith("halted") else None
 
-    async def settle(self) -> None:
-        """Until it waits for its next turn or has ended."""
-        await self.gate.reached.wait()
-        if self.task.done() and not self.task.cancelled() and (error := self.task.exception()) is not None:
-            raise error
-
-    async def step(self, outcome: Outcome = "done") -> str:
-        """Let it make the call at which it waits; the call's name, empty when it has ended."""
-        await self.settle()
-        if self.gate.waiting is None:
-            return ""
-        call = self.gate.call
-        if call == "read":
-            await self._keep_up()
-        if call.startswith(("effect", "epochs")):
-            outcome = "done"
-        if self.cut_off and call.startswith("ledger"):
-            outcome, self.cut_off = "refused", False
-        self.gate.let_through(outcome)
-        await self.settle()
-        return call
+    @property
+    def idle(self) -> bool:
+        """Whether it has applied all there is."""
+        return self.writer.applied_offset == self.log.end - 1
 
     async def stop(self) -> None:
         """SIGTERM: a wait is broken off, a batch goes on."""
         await self.settle()
         self.writer.stop()
         await asyncio.sleep(0)
-
-    async def kill(self) -> None:
-        """SIGKILL."""
-        while not self.task.done():  # one that was told to stop takes the first for that
-            self.task.cancel()
-            await asyncio.sleep(0)

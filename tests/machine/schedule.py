@@ -73,6 +73,10 @@ def _one(random: Random, kind: str) -> Action:
         return ("terms", random.randrange(len(TENANTS)), random.randrange(40), random.choice(("UTC", "+05:30")))
     if kind == "epoch":
         return ("epoch", random.choice((1, 2, 3)))
+    if kind == "replay":
+        stretch = (random.choice((0.0, random.random())), random.choice((0.999, random.random())))
+        how = (random.choice((1, 2, 10)), random.random() < 0.5, random.choice((3, 8, 20, 60)))
+        return (kind, random.choice((-1, -1, -1, -2)), random.randrange(2), stretch, *how)
     return (kind,)
 
 
@@ -81,6 +85,7 @@ _OFTEN = {
     34: ("step",),
     17: ("pass", "start", "until"),
     12: ("crash",),
+    8: ("replay",),
     6: ("fail", "save redis", "old redis", "save ledger"),
     4: ("old ledger", "power cut", "catalog", "terms", "epoch"),
     3: ("stop", "hear", "flush", "merge", "trim", "rebuild", "count anew"),
@@ -93,6 +98,7 @@ _STRESSES: tuple[tuple[str, ...], ...] = (
     ("until", "catalog", "terms", "hear", "count anew"),
     ("start", "epoch"),
     ("trim", "old ledger"),
+    ("replay", "step", "old ledger"),
     ("pass",),
 )
 """What happens more often than usual in a schedule: rules meet those that hurt them."""

@@ -8,7 +8,7 @@ from tests.machine.mutations import FOUND_BY_CHANCE, MADE_TO_MEASURE
 from tests.machine.play import play, quiet
 from tests.machine.schedule import draw
 
-_SEEDS = 3000
+_SEEDS = 8000
 
 
 @pytest.mark.parametrize("rule", FOUND_BY_CHANCE)

@@ -133,8 +133,16 @@ Asked = tuple[str, tuple[int, int], int, tuple[Any, ...], Any]
 
 @contextmanager
 def heard_by_clickhouse() -> Iterator[list[Asked]]:
-    """What writers do with the twin, and what it answers."""
+    """What writers and replays do with the ledger's twin, and what it answers; shadows are left out."""
     heard: list[Asked] = []
+    ledgers: list[Tables] = []
+
+    def hear(twin: LedgerTwin, name: str, arguments: tuple[Any, ...], answer: Any) -> None:
+        if not ledgers:
+            ledgers.append(twin.tables)
+        if twin.tables is ledgers[0]:
+            heard.append((name, twin.at, twin.partitions, arguments, answer))
+
     insert, digests_since, marked = LedgerTwin._insert, LedgerTwin.digests_since, Tables.insert
 
     def noting(name: str) -> Callable[..., Awaitable[Any]]:
@@ -142,7 +150,7 @@ def heard_by_clickhouse() -> Iterator[list[Asked]]:
 
         async def noted(self: LedgerTwin, *arguments: Any) -> Any:
             answer = await method(self, *arguments)
-            heard.append((name, self.at, self.partitions, arguments, answer))
+            hear(self, name, arguments, answer)
             return answer
 
         return noted
@@ -150,11 +158,11 @@ def heard_by_clickhouse() -> Iterator[list[Asked]]:
     async def inserted(self: LedgerTwin, table: Any, blocks: Sequence[bytes]) -> None:
         for block in blocks:
             await insert(self, table, [block])
-            heard.append(("insert", self.at, self.partitions, (table, block), None))
+            hear(self, "insert", (table, block), None)
 
     async def digests(self: LedgerTwin, *arguments: Any) -> AsyncIterator[Any]:
         async for rows in digests_since(self, *arguments):
-            heard.append(("digests_since", self.at, self.partitions, arguments, rows))
+            hear(self, "digests_since", arguments, rows)
             yield rows
 
     def mark(self: Tables, table: Any, rows: Any) -> None:

@@ -10,6 +10,7 @@ from metering.clock import MINUTE_MS
 from metering.meter import CompiledCatalog
 from metering.partition import partition_of
 from streams.frame import Record
+from streams.reconcile import Stretch
 from tenancy.epochs import Epoch
 from tests.machine import check
 from tests.machine.catalogs import VERSIONS
@@ -20,7 +21,9 @@ from tests.machine.ledger_twin import UNSAFE_MS, Insert, Tables
 from tests.machine.log_twin import Log
 from tests.machine.process import Process
 from tests.machine.redis_twin import RedisStore, Value
+from tests.machine.replayer import Kept, Replayer
 from tests.machine.senders import Sent
+from tests.machine.stepped import Stepped
 
 BEGIN = 1_795_428_000_000
 TENANTS = ("acme", "bolt", "coda")
@@ -42,6 +45,8 @@ class World:
         self.logs: dict[tuple[int, int], Log] = {}
         self.interpreter = Interpreter(self._catalog)
         self.processes: list[Process] = []
+        self.replays: list[Replayer] = []
+        self._shadows: dict[tuple[Any, ...], Kept] = {}
         self.sent: list[Sent] = []
         self.redis_copy: dict[bytes, Value] = {}
         self.ledger_copies: list[int] = [0]
@@ -120,6 +125,9 @@ class World:
             process.cut_off = process.cut_off or torn or amid_inserts
         letters = set(self.tables.dead)
         self.tables.keep(inserts)
+        for kept in self._shadows.values():
+            kept.tables.keep([])
+            kept.touched.clear()
         # P proves the rows of events and voids, not those of dead letters: reconciliation does.
         self.lost_letters |= letters - set(self.tables.dead)
         self.went_back = True
@@ -140,10 +148,20 @@ class World:
         self.processes.append(process)
         return process
 
-    async def step(self, process: Process, outcome: Outcome = "done") -> str:
+    def replay(self, at: tuple[int, int], stretch: Stretch, batch: int, applies: bool) -> None:
+        """Decide a stretch once more, or go on with one that was broken off."""
+        stores = (self.redis, self.tables, self.logs[at], self.plane)
+        kept = self._shadows.setdefault((at, stretch), Kept(Tables(self.now_ms), set()))
+        self.replays.append(Replayer(at, stretch, batch, applies, kept, stores, self))
+
+    async def step(self, process: Stepped, outcome: Outcome = "done") -> str:
         """Let a process make one call, and look at what it did."""
         call = await process.step(outcome)
         self.now += 1
+        if isinstance(process, Replayer):
+            assert not process.halted or self.went_back or self.logs[process.at].start, process.halted
+            return call
+        assert isinstance(process, Process)
         if call == "EVALSHA" and not self.went_back:
             check.state(self, process.at)
         if process.halted:
@@ -152,22 +170,37 @@ class World:
                 raise GivenUp
         return call
 
-    async def kill(self, process: Process) -> None:
+    async def _once_more(self, at: tuple[int, int]) -> None:
+        """What the log still has is decided once more, in batches of another size."""
+        log = self.logs[at]
+        if log.start < log.end:
+            self.replay(at, Stretch(log.start, log.end - 1), 2, applies=True)
+            (replay,) = self.replays
+            while await self.step(replay):
+                assert not replay.halted, replay.halted
+            await self.kill(replay)
+
+    def running(self) -> list[Stepped]:
+        """Writers and replays."""
+        return [*self.processes, *self.replays]
+
+    async def kill(self, process: Stepped) -> None:
         """It is gone."""
-        self.processes.remove(process)
+        running: list[Any] = self.replays if isinstance(process, Replayer) else self.processes
+        running.remove(process)
         await process.kill()
 
     async def finish(self) -> bool:
         """All quiet down; a last writer of each partition runs to the log's end. False when one halted, rightly."""
-        for process in list(self.processes):
-            await self.kill(process)
+        for running in self.running():
+            await self.kill(running)
         self.now += MINUTE_MS  # the newest catalog is in effect by now
         ended = True
         for at in sorted(self.logs):
             process = self.start(at, 3)
             for _ in range(_STEPS_TO_THE_END):
                 call = await self.step(process)
-                if process.halted or (call == "read" and self.idle(process)):
+                if process.halted or (call == "read" and process.idle):
                     break
             else:
                 raise AssertionError(f"the last writer of {at} does not come to the log's end: {process.gate.call}")
@@ -175,10 +208,7 @@ class World:
                 ended = False
                 break
             await self.kill(process)
+            await self._once_more(at)
         for process in list(self.processes):
             await self.kill(process)
         return ended
-
-    def idle(self, process: Process) -> bool:
-        """Whether it has applied all there is."""
-        return process.writer.applied_offset == self.logs[process.at].end - 1
