@@ -28,8 +28,11 @@ async def replayed(stores: Stores, shadow: Shadow, stretch: Stretch, told: Told)
     """Decide a stretch once more and compare. The shadow stays. Raises Halt where that can't be done."""
     inserts = await shadow.open()
     beside = PartitionLedger(shadow.client, inserts, stores.epoch, stores.partition, stores.partitions)
-    await PartitionReplay(stores, beside).run(*stretch, told)
-    return await shadow.differences(*stretch)
+    replay = PartitionReplay(stores, beside)
+    await replay.run(*stretch, told)
+    differences = await shadow.differences(*stretch)
+    await replay.confirm(*stretch)
+    return differences
 
 
 async def apply(

@@ -71,7 +71,12 @@ class PartitionReplay:
                     f"{self._name}: the log ends before offset {last}, which the ledger has. The broker lost data or "
                     "the topic was made anew; nothing was changed."
                 )
-        # ClickHouse may have come back without some of it meanwhile.
+
+    async def confirm(self, first: int, last: int) -> None:
+        """To be asked after shadow and ledger were compared: ClickHouse may have come back without some of either.
+
+        Nobody else writes to the shadow, so what is all there now was there before. Raises like `run`.
+        """
         await self._whole_below(first)
         if await self._shadow.prefix(first - 1) < last:
             raise Unavailable(_SHADOW_LACKS)

@@ -38,7 +38,7 @@ class Kept(NamedTuple):
 
 
 class ShadowTwin:
-    """streams/shadow.py in memory. The same records are decided the same, so nothing in the ledger is too much."""
+    """streams/shadow.py in memory."""
 
     def __init__(self, ledger: Tables, kept: Kept, gate: Gate, at: tuple[int, int]) -> None:
         self._ledger = ledger
@@ -56,9 +56,10 @@ class ShadowTwin:
             found: dict[str, Difference] = {}
             there, here = (in_stretch(tables, self._at, first, last) for tables in (self._ledger, self._kept.tables))
             for table, rows in here.items():
-                surplus = [row for key, row in there[table].items() if rows.get(key) != row]
-                assert not surplus, f"a replay would take {surplus} out of {table}"
-                found[table] = Difference([(row,) for key, row in rows.items() if key not in there[table]], [])
+                found[table] = Difference(
+                    [(row,) for key, row in rows.items() if there[table].get(key) != row],
+                    [(row,) for key, row in there[table].items() if rows.get(key) != row],
+                )
             return found
 
         return await self._ask("shadow differences", effect)  # type: ignore[no-any-return]
@@ -154,9 +155,13 @@ class Replayer(Stepped):
         beside = self._ledger(self._kept.tables, self.at, self._stores.partitions)
         while True:
             try:
-                await PartitionReplay(self._stores, beside).run(*self._stretch, self._told)
-                check.replayed(self._world, self._kept.tables, self.at, self._stretch)
+                replay = PartitionReplay(self._stores, beside)
+                await replay.run(*self._stretch, self._told)
                 differences = await shadow.differences(*self._stretch)
+                await replay.confirm(*self._stretch)
+                check.replayed(self._world, self._kept.tables, self.at, self._stretch)
+                surplus = {table: one.surplus for table, one in differences.items() if one.surplus}
+                assert not surplus, f"the same records were decided otherwise: {surplus}"
                 if self._applies:
                     generation = self._tables.generation
                     await apply(self._stores, shadow, differences, self._stretch, self._newest)
