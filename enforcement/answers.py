@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
-from enforcement.redis_state import TenantState
 from metering.clock import iso
-from metering.decision import Decision, counted_period, remaining, text_of
-from metering.entitlement import CompiledEntitlement, TenantSnapshot
+from metering.decision import Decision, Knowledge, Rule, Standing, UsedIn, remaining, standings_of, text_of
+from metering.entitlement import TenantSnapshot
 from metering.period import FOREVER
+from metering.quantity import render
 
 
-def document(decision: Decision) -> dict[str, Any]:
-    """contracts.md, `POST /v1/check`. `value` only where the feature has one, `approximate` only where true."""
-    answer = msgspec.structs.asdict(decision)
-    answer["as_of"] = iso(decision.as_of)
-    answer["resets_at"] = _instant(decision.resets_at)
-    if decision.value is None:
-        del answer["value"]
-    if not decision.approximate:
-        del answer["approximate"]
+def document(decision: Decision, rules: Sequence[Rule] | None = None) -> dict[str, Any]:
+    """contracts.md, `POST /v1/check`. `value` only where the feature has one, `approximate` only where true, `rules`
+    where they were asked for."""
+    answer: dict[str, Any] = {
+        "allowed": decision.allowed,
+        "reason": decision.reason,
+        "feature": decision.feature,
+        "used": decision.used,
+        "reserved": decision.reserved,
+        "limit": decision.limit,
+        "remaining": decision.remaining,
+        "period": decision.period,
+        "resets_at": _instant(decision.resets_at),
+        "policy": decision.policy,
+        "source": decision.source,
+        "as_of": iso(decision.as_of),
+        "mode": decision.mode,
+    }
+    if decision.value is not None:
+        answer["value"] = decision.value
+    if decision.approximate:
+        answer["approximate"] = True
+    if rules is not None:
+        answer["rules"] = [{"rule": rule, "allows": allows, **detail} for rule, allows, detail in rules]
     return answer
 
 
@@ -48,42 +62,43 @@ def _texts(decision: Decision) -> dict[str, str | None]:
     }
 
 
-def entitlements(snapshot: TenantSnapshot, state: TenantState) -> dict[str, Any]:
+def entitlements(snapshot: TenantSnapshot, used: UsedIn, knowledge: Knowledge, now: int) -> dict[str, Any]:
     """`GET /v1/entitlements/{tenant}`: every feature of the catalog, what the plan grants of it and what is used."""
     return {
         "tenant": snapshot.tenant,
         "status": snapshot.status,
         "plan": snapshot.plan,
+        "trial_ends": _instant(snapshot.trial_ends),
         "catalog_version": snapshot.catalog_version,
-        "source": state.knowledge.source,
-        "as_of": iso(state.knowledge.as_of),
-        "features": {feature: _entitlement(feature, snapshot, state) for feature in snapshot.features},
+        "source": knowledge.source,
+        "as_of": iso(knowledge.as_of),
+        "features": {feature: _entitlement(feature, snapshot, used, now) for feature in snapshot.features},
     }
 
 
-def _entitlement(feature: str, snapshot: TenantSnapshot, state: TenantState) -> dict[str, Any]:
+def _entitlement(feature: str, snapshot: TenantSnapshot, used: UsedIn, now: int) -> dict[str, Any]:
     right = snapshot.entitlements.get(feature)
     if right is None:
         return {"entitled": False}
     if right.meter is None:
         return {"entitled": True} if right.value is None else {"entitled": True, "value": right.value}
-    return {"entitled": True, **_metered(right, feature, snapshot, state)}
+    main, *further = [_limit(at) for at in standings_of(right, snapshot, used, 0, now)]
+    answer: dict[str, Any] = {"entitled": True, "meter": right.meter, **main, "on_unknown": right.on_unknown}
+    if further:
+        answer["limits"] = further
+    return answer
 
 
-def _metered(right: CompiledEntitlement, feature: str, snapshot: TenantSnapshot, state: TenantState) -> dict[str, Any]:
-    period = counted_period(right, snapshot, state.now)
-    used = state.used.get(feature)
+def _limit(at: Standing) -> dict[str, Any]:
     answer: dict[str, Any] = {
-        "meter": right.meter,
-        "limit": right.limit,
-        "used": None if used is None else text_of(right, used),
-        "remaining": None if used is None else remaining(right, used),
-        "period": right.period,
-        "resets_at": None if period is None or period.end >= FOREVER else iso(period.end),
-        "on_exceed": right.on_exceed,
-        "on_unknown": right.on_unknown,
+        "limit": None if at.allowance is None else render(at.allowance),
+        "used": None if at.used is None else text_of(at.scale, at.used),
+        "remaining": remaining(at),
+        "period": at.limit.period,
+        "resets_at": None if at.period.end >= FOREVER else iso(at.period.end),
+        "on_exceed": at.limit.on_exceed,
     }
-    if used is not None and used.approximate:
+    if at.used is not None and at.used.approximate:
         answer["approximate"] = True
     return answer
 

@@ -6,15 +6,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 
+import structlog
 from aiohttp import web
 
 from enforcement import handlers, metrics
+from enforcement.follower import Follower
 from enforcement.gate import Gate
-from enforcement.gathered import GatheredReads
-from enforcement.redis_state import RedisState, connect
-from enforcement.remembered import RememberedPlans
+from enforcement.gathered import GatheredLoads
+from enforcement.mirror import Mirror
+from enforcement.redis_reads import connect
 from enforcement.settings import Settings
+from enforcement.warm_start import WarmStart
 from metering.clock import Clock
 from service.auth import KEY_RING
 from service.health import Health
@@ -25,6 +29,7 @@ from service.watch import Watch
 from tenancy.database import Database
 from tenancy.keys import STALE_SECONDS, KeyRing
 
+_log = structlog.get_logger(__name__)
 DATABASE = web.AppKey("database", Database)
 CLOCK = web.AppKey("clock", Clock)
 
@@ -59,17 +64,23 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _gate(app: web.Application) -> AsyncIterator[None]:
-    settings = app[handlers.SETTINGS]
+    settings, clock = app[handlers.SETTINGS], app[CLOCK]
     redis = connect(settings.redis, settings.redis_connections, settings.redis_seconds)
-    plans = RememberedPlans(settings.remembered_tenants)
-    state = RedisState(redis, plans, app[CLOCK], settings.redis_seconds)
-    app[handlers.GATE] = Gate(GatheredReads(state.read).read)
-    app[HEALTH].add("counters", state.trouble)
-    watching = asyncio.create_task(state.watch())
+    mirror = Mirror(settings.tenants)
+    follower = Follower(redis, mirror, clock, settings.redis_seconds)
+    app[handlers.GATE] = Gate(mirror, GatheredLoads(follower.load).load, clock)
+    app[HEALTH].add("counters", follower.trouble)
+    warm = WarmStart(mirror, Path(settings.memory)) if settings.memory else None
+    if warm is not None:
+        _log.info("known from before", tenants=warm.load())
+    running = [asyncio.create_task(follower.run()), *([asyncio.create_task(warm.run())] if warm else [])]
     yield
-    watching.cancel()
-    with suppress(asyncio.CancelledError):
-        await watching
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    if warm is not None:
+        with suppress(OSError):
+            await warm.save()
     await redis.aclose()
 
 

@@ -1,4 +1,4 @@
-"""The gate itself: reads what is known, asks the rule."""
+"""The gate itself: goes by what the mirror knows, asks the rule. Only whom nobody asked about before is waited for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from enforcement import metrics
-from enforcement.gathered import Read
-from enforcement.redis_state import TenantState
-from metering.decision import Decision, decide
+from enforcement.gathered import Load
+from enforcement.mirror import Mirror, Tenant
+from metering.clock import Clock
+from metering.decision import Decision, Knowledge, Rule, decide, not_known
 
 
 class Check(NamedTuple):
@@ -20,27 +21,47 @@ class Check(NamedTuple):
 
 
 class Gate:
-    """Answers checks; consumes nothing."""
+    """Answers checks; consumes nothing. `load` gets to know tenants."""
 
-    def __init__(self, read: Read) -> None:
-        self._read = read
+    def __init__(self, mirror: Mirror, load: Load, clock: Clock) -> None:
+        self._mirror = mirror
+        self._load = load
+        self._clock = clock
 
-    async def check(self, checks: Sequence[Check]) -> list[Decision]:
-        """The answers, in order, all as of one reading."""
-        wanted: dict[str, set[str]] = {}
-        for check in checks:
-            wanted.setdefault(check.tenant, set()).add(check.feature)
-        states = await self._read(wanted)
-        decisions = [_decide(check, states[check.tenant]) for check in checks]
-        for decision in decisions:
-            metrics.CHECKS.labels(decision.reason, decision.source).inc()
-        return decisions
+    def answer(self, check: Check, rules: list[Rule] | None = None) -> Decision | None:
+        """From memory, at once; None: the tenant is not known yet. Rules that are looked at are added to `rules`."""
+        tenant = self._mirror.find(check.tenant)
+        return None if tenant is None else self._decide(check, tenant, False, rules)
 
-    async def state_of(self, tenant: str) -> TenantState:
-        """A tenant's plan and what it used of everything in it."""
-        return (await self._read({tenant: None}))[tenant]
+    async def check(self, checks: Sequence[Check], rules: list[Rule] | None = None) -> list[Decision]:
+        """The answers, in order."""
+        loaded = await self.know({check.tenant for check in checks})
+        return [self._decide(check, self._mirror.find(check.tenant), check.tenant in loaded, rules) for check in checks]
 
+    async def know(self, tenants: set[str]) -> set[str]:
+        """Get to know these; answers which had to be read just now."""
+        missing = {tenant for tenant in tenants if self._mirror.find(tenant) is None}
+        return missing if missing and await self._load(missing) else set()
 
-def _decide(check: Check, state: TenantState) -> Decision:
-    used = state.used.get(check.feature)
-    return decide(state.snapshot, check.feature, check.amount, used, state.now, state.knowledge)
+    def find(self, tenant: str) -> tuple[Tenant | None, Knowledge, int]:
+        """What is known of a tenant, as of when, and what time it is."""
+        now = self._clock.now_ms()
+        found = self._mirror.find(tenant)
+        if found is None:
+            return None, Knowledge("fallback", now), now
+        return found, self._mirror.knowledge(tenant, found), now
+
+    def _decide(self, check: Check, tenant: Tenant | None, read: bool, rules: list[Rule] | None) -> Decision:
+        """`read`: the tenant was not known before this check came."""
+        now = self._clock.now_ms()
+        if tenant is None:
+            used, snapshot, knowledge = not_known, None, Knowledge("fallback", now)
+        else:
+            used, snapshot, knowledge = tenant.used, tenant.snapshot, self._mirror.knowledge(check.tenant, tenant)
+            if read:
+                knowledge = Knowledge("redis", now, knowledge.unknown)
+        decision = decide(snapshot, check.feature, check.amount, used, now, knowledge, 0, rules)
+        metrics.CHECKS.labels(decision.reason, decision.source).inc()
+        if decision.shadowed:
+            metrics.SHADOW_DENIALS.labels(decision.reason).inc()
+        return decision

@@ -1,4 +1,4 @@
-"""Checks that arrive together are read together: while one reading is under way, the next one gathers.
+"""Tenants that are asked about together are read together: while one reading is under way, the next one gathers.
 
 Under load a reading serves many checks for the cost of one, and the longest wait is that of two readings.
 """
@@ -6,57 +6,48 @@ Under load a reading serves many checks for the cost of one, and the longest wai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from enforcement.redis_state import TenantState, Wanted
-
-Read = Callable[[Wanted], Awaitable[dict[str, TenantState]]]
+Load = Callable[[Collection[str]], Awaitable[bool]]
+"""Get to know tenants; whether that could be done."""
 
 
 class _Round:
     """One reading to come, and who waits for it."""
 
     def __init__(self) -> None:
-        self.wanted: dict[str, set[str] | None] = {}
-        self.states: asyncio.Future[dict[str, TenantState]] = asyncio.get_running_loop().create_future()
-
-    def add(self, wanted: Wanted) -> None:
-        for tenant, features in wanted.items():
-            known = self.wanted.setdefault(tenant, set())
-            if features is None or known is None:
-                self.wanted[tenant] = None
-            else:
-                known.update(features)
+        self.tenants: set[str] = set()
+        self.loaded: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
 
-class GatheredReads:
-    """Wraps a `read` with the same signature."""
+class GatheredLoads:
+    """Wraps a `load`."""
 
-    def __init__(self, read: Read) -> None:
-        self._read = read
+    def __init__(self, load: Callable[[Sequence[str]], Awaitable[bool]]) -> None:
+        self._load = load
         self._next: _Round | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[None] | None = None
 
-    async def read(self, wanted: Wanted) -> dict[str, TenantState]:
-        """What `wanted` asks for, and perhaps more; read after this call began."""
+    async def load(self, tenants: Collection[str]) -> bool:
+        """Get to know these, and perhaps more; read after this call began."""
         gathering = self._next
         if gathering is None:
             gathering = self._next = _Round()
-        gathering.add(wanted)
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read_rounds())
+        gathering.tenants.update(tenants)
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._load_rounds())
         # Who asked may go away; the others still wait.
-        return await asyncio.shield(gathering.states)
+        return await asyncio.shield(gathering.loaded)
 
-    async def _read_rounds(self) -> None:
+    async def _load_rounds(self) -> None:
         try:
             while self._next is not None:
                 gathered, self._next = self._next, None
                 try:
-                    states = await self._read(gathered.wanted)
+                    loaded = await self._load(sorted(gathered.tenants))
                 except Exception as error:
-                    gathered.states.set_exception(error)
+                    gathered.loaded.set_exception(error)
                 else:
-                    gathered.states.set_result(states)
+                    gathered.loaded.set_result(loaded)
         finally:
-            self._reading = None
+            self._loading = None

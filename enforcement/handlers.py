@@ -8,8 +8,9 @@ import msgspec
 from aiohttp import web
 
 from enforcement import answers, requests
-from enforcement.gate import Gate
+from enforcement.gate import Check, Gate
 from enforcement.settings import Settings
+from metering.decision import Rule
 from service.auth import principal_of, require
 from service.problems import Problem
 from tenancy.keys import Principal
@@ -21,11 +22,10 @@ LOCAL = Principal("unix-socket", None, frozenset({"check"}))
 
 
 async def post_check(request: web.Request) -> web.Response:
-    """`POST /v1/check`."""
+    """`POST /v1/check`; `?explain=1` shows each rule that was looked at."""
     own = await _asker(request)
     check = requests.check_of(await request.read(), own)
-    (decision,) = await request.app[GATE].check([check])
-    return _json(answers.document(decision))
+    return _json(await _answer(request, check))
 
 
 async def post_batch(request: web.Request) -> web.Response:
@@ -50,13 +50,25 @@ async def forward_auth(request: web.Request) -> web.Response:
 async def get_entitlements(request: web.Request) -> web.Response:
     """`GET /v1/entitlements/{tenant}`."""
     own = await _asker(request)
-    tenant = request.match_info["tenant"]
-    state = await request.app[GATE].state_of(requests.visible(tenant, own))
-    if state.snapshot is None:
-        if state.knowledge.source == "fallback":
-            raise Problem(503, "unavailable", "plans cannot be read at the moment", headers={"Retry-After": "1"})
-        raise Problem(404, "unknown-tenant", f"no tenant {tenant[:64]!r}")
-    return _json(answers.entitlements(state.snapshot, state))
+    name = requests.visible(request.match_info["tenant"], own)
+    gate = request.app[GATE]
+    await gate.know({name})
+    tenant, knowledge, now = gate.find(name)
+    if tenant is None:
+        raise Problem(503, "unavailable", "plans cannot be read at the moment", headers={"Retry-After": "1"})
+    if tenant.snapshot is None:
+        raise Problem(404, "unknown-tenant", f"no tenant {request.match_info['tenant'][:64]!r}")
+    return _json(answers.entitlements(tenant.snapshot, tenant.used, knowledge, now))
+
+
+async def _answer(request: web.Request, check: Check) -> dict[str, Any]:
+    gate = request.app[GATE]
+    if "explain" not in request.query:
+        decision = gate.answer(check) or (await gate.check([check]))[0]
+        return answers.document(decision)
+    rules: list[Rule] = []
+    (decision,) = await gate.check([check], rules)
+    return answers.document(decision, rules)
 
 
 async def _asker(request: web.Request) -> str | None:

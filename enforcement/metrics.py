@@ -13,5 +13,11 @@ REQUEST_SECONDS = Histogram(
     ["route"],
     buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
 )
+SHADOW_DENIALS = Counter(
+    "tallygate_gate_shadow_denials", "Checks that would have been denied but for the feature's shadow mode.", ["reason"]
+)
+TENANTS = Gauge("tallygate_gate_tenants", "Tenants that the gate knows by heart.")
+STALENESS = Gauge("tallygate_gate_staleness_seconds", "Age of the oldest of what the gate knows.")
+RESYNCS = Counter("tallygate_gate_resyncs", "Partitions of which all known tenants were read again.")
 READS_FAILED = Counter("tallygate_gate_redis_reads_failed", "Reads that Redis did not answer in time, or at all.")
 REDIS_UP = Gauge("tallygate_gate_redis_up", "1 while Redis answers.")

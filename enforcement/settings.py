@@ -22,11 +22,14 @@ class Settings(msgspec.Struct, frozen=True):
         None
     )
     redis_seconds: Annotated[
-        float, Meta(description="longest wait for Redis before the feature's policy decides", gt=0)
+        float, Meta(description="longest wait for Redis when a tenant is asked about for the first time", gt=0)
     ] = 0.05
-    redis_connections: Annotated[int, Meta(description="connections to Redis", ge=1)] = 64
-    remembered_tenants: Annotated[int, Meta(description="plans kept for when Redis does not answer", ge=10_000)] = (
-        20_000
-    )
+    redis_connections: Annotated[int, Meta(description="connections to Redis", ge=4)] = 16
+    tenants: Annotated[
+        int, Meta(description="tenants known by heart; whom nobody asks for longest goes first", ge=1)
+    ] = 20_000
+    memory: Annotated[
+        str | None, Meta(description="file in which what is known survives a restart; every gate needs its own")
+    ] = None
     batch_checks: Annotated[int, Meta(description="checks of one batch", ge=1, le=10_000)] = 1000
     drain_seconds: Annotated[float, Meta(description="time for requests under way when stopping", ge=0)] = 10.0

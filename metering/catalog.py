@@ -15,6 +15,7 @@ import yaml
 
 from metering import aggregation, period, quantity
 from metering.aggregation import AggregationName
+from metering.clock import SECOND_MS
 from metering.errors import CatalogProblem, InvalidCatalog, Refused
 from metering.label import text_of
 from metering.period import PeriodKind
@@ -27,6 +28,10 @@ _PATH = re.compile(r"\$(?:\.[A-Za-z_][A-Za-z0-9_-]*)+|[a-z0-9]+")
 OnExceed = Literal["block", "allow", "warn"]
 OnUnknown = Literal["closed", "open"]
 _VALUELESS = ("count",)
+_RESERVABLE = ("sum", "count")
+_HOLDABLE = 1 << 53
+"""Redis adds holds up as doubles: exact below this, in units of the meter's scale."""
+_STALENESS_SECONDS = 86_400
 METERED = ("id", "source", "type", "subject", "tenant")
 """The attributes that paths may name, besides extensions."""
 _UNMETERED = frozenset({"specversion", "time", "datacontenttype", "dataschema", "data", "receivedat"})
@@ -49,14 +54,30 @@ class Meter(msgspec.Struct, frozen=True):
 
 
 class Feature(msgspec.Struct, frozen=True):
-    """What a plan grants: metered (`meter`), a fixed value (`static`), or a plain yes."""
+    """What a plan grants: metered (`meter`), a fixed value (`static`), or a plain yes.
+
+    `shadow`: the gate allows what it would deny, and counts it. `reservable`: usage can be held before it happens.
+    """
 
     meter: str | None = None
     static: bool = False
+    shadow: bool = False
+    reservable: bool = False
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """At most `limit` (a decimal string in the meter's unit, None: unlimited) in a period."""
+
+    limit: str | None
+    period: PeriodKind
+    on_exceed: OnExceed = "block"
 
 
 class Entitlement(msgspec.Struct, frozen=True):
-    """A plan's right to a feature. `limit` is a decimal string in the meter's unit; None: unlimited."""
+    """A plan's right to a feature. `limit` is a decimal string in the meter's unit; None: unlimited.
+
+    `further` limits hold beside it; with knowledge older than `max_staleness` (ms) `on_unknown` decides.
+    """
 
     limit: str | None = None
     period: PeriodKind | None = None
@@ -64,6 +85,8 @@ class Entitlement(msgspec.Struct, frozen=True):
     on_unknown: OnUnknown = "closed"
     alert_at: tuple[str, ...] = ()
     value: Any = None
+    further: tuple[Limit, ...] = ()
+    max_staleness: int | None = None
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -84,10 +107,11 @@ class Catalog(msgspec.Struct, frozen=True):
         """The period kinds for which counters of `meter` exist: those that any plan's entitlement uses."""
         features = {name for name, feature in self.features.items() if feature.meter == meter}
         used = {
-            entitlement.period
+            kind
             for plan in self.plans.values()
             for name, entitlement in plan.entitlements.items()
-            if name in features and entitlement.period is not None
+            if name in features
+            for kind in (entitlement.period, *(limit.period for limit in entitlement.further))
         }
         return tuple(kind for kind in period.KINDS if kind in used)
 
@@ -281,7 +305,7 @@ class _Reader:
                     )
 
     def feature(self, path: str, body: object, meters: dict[str, Meter]) -> Feature:
-        f = self.mapping(path, body, {"meter", "static"})
+        f = self.mapping(path, body, {"meter", "static", "shadow", "reservable"})
         meter = f.get("meter")
         if meter is not None and (not isinstance(meter, str) or meter not in meters):
             self.wrong(f"{path}.meter", f"no meter {meter!r} in this catalog")
@@ -291,7 +315,15 @@ class _Reader:
             self.wrong(f"{path}.static", "must be true or false")
         elif static and meter is not None:
             self.wrong(path, "a feature is metered or static, not both")
-        return Feature(meter, bool(static))
+        reservable = self.switch(f"{path}.reservable", f.get("reservable"))
+        if reservable and (meter is None or meters[meter].aggregation not in _RESERVABLE or meters[meter].signed):
+            self.wrong(f"{path}.reservable", "only what a sum or count meters, never negative, can be reserved")
+        return Feature(meter, bool(static), self.switch(f"{path}.shadow", f.get("shadow")), reservable)
+
+    def switch(self, path: str, value: object) -> bool:
+        if value is not None and type(value) is not bool:
+            self.wrong(path, "must be true or false")
+        return value is True
 
     def plan(self, path: str, body: object, features: dict[str, Feature], meters: dict[str, Meter]) -> Plan:
         p = self.mapping(path, body, {"stripe_price", "entitlements"})
@@ -317,24 +349,53 @@ class _Reader:
             if body is not True:
                 self.mapping(path, body, set())
             return Entitlement()
-        e = self.mapping(path, body, {"limit", "period", "on_exceed", "on_unknown", "alert_at"})
-        kind = self.choice(f"{path}.period", e.get("period"), period.KINDS, None)
-        if e.get("period") is None:
-            self.wrong(f"{path}.period", f"required: one of {', '.join(period.KINDS)}")
-        limit = None
-        if e.get("limit") is not None:
-            limit = self.amount(f"{path}.limit", e["limit"])
+        known = {"limit", "period", "on_exceed", "on_unknown", "alert_at", "limits", "max_staleness"}
+        e = self.mapping(path, body, known)
+        main = self.limit(path, e, feature, meters)
+        further = e.get("limits") or []
+        if not isinstance(further, list):
+            self.wrong(f"{path}.limits", "a list of further limits, like [{limit: 10, period: hour}]")
+            further = []
+        parts = [
+            self.limit(where, self.mapping(where, one, {"limit", "period", "on_exceed"}), feature, meters)
+            for where, one in ((f"{path}.limits[{i}]", one) for i, one in enumerate(further))
+        ]
+        kinds = [main.period, *(one.period for one in parts)]
+        for i, kind in enumerate(kinds[1:]):
+            if kind in kinds[: i + 1]:
+                self.wrong(f"{path}.limits[{i}].period", f"there is a limit for {kind} already")
+        staleness = e.get("max_staleness")
+        if staleness is not None and (type(staleness) is not int or not 1 <= staleness <= _STALENESS_SECONDS):
+            self.wrong(f"{path}.max_staleness", f"seconds: an integer from 1 to {_STALENESS_SECONDS}")
+            staleness = None
         alerts = e.get("alert_at") or []
         if not isinstance(alerts, list):
             self.wrong(f"{path}.alert_at", "a list of shares of the limit, like [0.8, 1.0]")
             alerts = []
         return Entitlement(
-            limit=limit,
-            period=kind,
-            on_exceed=self.choice(f"{path}.on_exceed", e.get("on_exceed"), ("block", "allow", "warn"), "block"),
+            limit=main.limit,
+            period=main.period,
+            on_exceed=main.on_exceed,
             on_unknown=self.choice(f"{path}.on_unknown", e.get("on_unknown"), ("closed", "open"), "closed"),
             alert_at=tuple(self.amount(f"{path}.alert_at[{i}]", share) for i, share in enumerate(alerts)),
+            further=tuple(parts),
+            max_staleness=None if staleness is None else staleness * SECOND_MS,
         )
+
+    def limit(self, path: str, body: Mapping[str, Any], feature: Feature, meters: dict[str, Meter]) -> Limit:
+        kind = self.choice(f"{path}.period", body.get("period"), period.KINDS, "lifetime")
+        if body.get("period") is None:
+            self.wrong(f"{path}.period", f"required: one of {', '.join(period.KINDS)}")
+        limit = None
+        if body.get("limit") is not None:
+            limit = self.amount(f"{path}.limit", body["limit"])
+            scale = meters[feature.meter].scale if feature.meter else 0
+            if feature.reservable and quantity.from_text(limit) * 10**scale // quantity.ONE >= _HOLDABLE:
+                self.wrong(
+                    f"{path}.limit", "too large for a feature that can be reserved: 2^53 units of the meter's scale"
+                )
+        exceed = self.choice(f"{path}.on_exceed", body.get("on_exceed"), ("block", "allow", "warn"), "block")
+        return Limit(limit, kind, exceed)
 
     def static(self, path: str, value: object) -> Any:
         """Any JSON; what JSON has no exact form for (fractions) becomes a string."""

@@ -6,21 +6,26 @@ What a check would lead to depends on the meter's aggregation:
     max, min                     the greater or lesser of used and amount: `amount` is the value that would be reported
     avg                          used: what an event would add to it cannot be known
 
-It exceeds when that is above the limit. `on_exceed: block` then denies; `allow` and `warn` say so and allow.
-A counter that is not known (`used` None) never allows: the feature's `on_unknown` decides.
+It exceeds when that is above the limit and the grants beside it. `on_exceed: block` then denies; `allow` and `warn` say
+so and allow. Of several limits each must hold. A counter that is not known never allows: the feature's `on_unknown`
+decides, unless another limit that is known denies. A feature in shadow mode allows what it would deny, and says why.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from metering import counter, quantity
+from metering.catalog import Limit
 from metering.entitlement import CompiledEntitlement, TenantSnapshot
-from metering.period import FOREVER, Period, period_of
+from metering.period import FOREVER, Period, PeriodKind, period_at
 
 Source = Literal["memory", "redis", "fallback"]
+Mode = Literal["enforce", "shadow"]
 Reason = Literal[
     "within-limit",
     "unlimited",
@@ -32,11 +37,16 @@ Reason = Literal[
     "unknown-tenant",
     "tenant-suspended",
     "tenant-cancelled",
+    "trial-ended",
     "recovering",
     "unavailable",
+    "stale",
 ]
-Unknown = Literal["recovering", "unavailable"]
-"""Why a counter is not known: it is being rebuilt, or the place where it stands does not answer."""
+Unknown = Literal["recovering", "unavailable", "stale"]
+"""Why a counter is not known: it is being rebuilt, the place where it stands does not answer, or what is known of it is
+older than the feature allows."""
+
+_nanos = lru_cache(maxsize=1 << 16)(quantity.from_text)
 
 
 class Used(NamedTuple):
@@ -48,6 +58,13 @@ class Used(NamedTuple):
 
 
 NOTHING = Used(0, 0)
+UsedIn = Callable[[CompiledEntitlement, Period, PeriodKind], Used | None]
+"""What was used of an entitlement's meter in a period; None: not known."""
+
+
+def not_known(right: CompiledEntitlement, period: Period, kind: PeriodKind) -> Used | None:
+    """UsedIn of somebody who knows no counter."""
+    return None
 
 
 class Knowledge(NamedTuple):
@@ -58,10 +75,37 @@ class Knowledge(NamedTuple):
     unknown: Unknown = "unavailable"
 
 
+class Standing(NamedTuple):
+    """Where a tenant stands at one limit. `allowance` in nanos: the limit and the grants beside it, None: unlimited."""
+
+    limit: Limit
+    period: Period
+    used: Used | None
+    reserved: int
+    allowance: int | None
+    scale: int
+
+    def exceeds(self, aggregation: str | None, amount: int) -> bool:
+        """Whether `amount` more passes what is allowed; usage that is not known passes nothing."""
+        if self.allowance is None or self.used is None:
+            return False
+        after = _after(aggregation, self.used, self.reserved, amount)
+        return after.total > self.allowance * max(after.events, 1)
+
+
+class Rule(NamedTuple):
+    """One rule that was looked at: whether it `allows`, None: it can't say; what it went by."""
+
+    rule: str
+    allows: bool | None
+    detail: dict[str, Any]
+
+
 class Decision(msgspec.Struct, frozen=True):
     """The answer. Quantities as exact decimal strings, instants in ms UTC, None where the feature has no such thing.
 
-    `policy` is the entitlement's rule that counts here: its `on_exceed`, or its `on_unknown` when usage is not known.
+    The numbers are those of the limit that decides: the one that denies, else the one with the least left. `policy` is
+    the rule that counts there: its `on_exceed`, or the feature's `on_unknown` when usage is not known.
     """
 
     allowed: bool
@@ -69,15 +113,52 @@ class Decision(msgspec.Struct, frozen=True):
     feature: str
     source: Source
     as_of: int
-    used: str | None = None
-    reserved: str | None = None
-    limit: str | None = None
-    remaining: str | None = None
-    resets_at: int | None = None
+    standing: Standing | None = None
     policy: str | None = None
-    mode: Literal["enforce", "shadow"] = "enforce"
+    mode: Mode = "enforce"
     value: Any = None
-    approximate: bool = False
+    shadowed: bool = False
+    """Whether it is allowed by the shadow mode alone."""
+
+    @property
+    def used(self) -> str | None:
+        """What was used in the period."""
+        at = self.standing
+        return None if at is None or at.used is None else text_of(at.scale, at.used)
+
+    @property
+    def reserved(self) -> str | None:
+        """What is held."""
+        at = self.standing
+        return None if at is None or at.used is None else quantity.render(at.reserved)
+
+    @property
+    def limit(self) -> str | None:
+        """The limit and the grants beside it; None: unlimited."""
+        at = self.standing
+        return None if at is None or at.allowance is None else quantity.render(at.allowance)
+
+    @property
+    def remaining(self) -> str | None:
+        """What is left, at least 0."""
+        return None if self.standing is None else remaining(self.standing)
+
+    @property
+    def period(self) -> str | None:
+        """The kind of period that the limit is for."""
+        return None if self.standing is None else self.standing.limit.period
+
+    @property
+    def resets_at(self) -> int | None:
+        """When the period ends."""
+        at = self.standing
+        return None if at is None or at.period.end >= FOREVER else at.period.end
+
+    @property
+    def approximate(self) -> bool:
+        """Whether `used` is."""
+        at = self.standing
+        return at is not None and at.used is not None and at.used.approximate
 
 
 def used_of(aggregation: str, text: str | None) -> Used:
@@ -90,86 +171,145 @@ def used_of(aggregation: str, text: str | None) -> Used:
     return Used(value, 1, counter.is_approximate(aggregation, text))
 
 
-def counted_period(right: CompiledEntitlement, snapshot: TenantSnapshot, now: int) -> Period | None:
-    """The period in which usage of an entitlement counts at `now`; None if it is not metered."""
-    if right.meter is None or right.period is None:
-        return None
-    return period_of(right.period, now, snapshot.terms)
-
-
 def decide(
     snapshot: TenantSnapshot | None,
     feature: str,
     amount: int,
-    used: Used | None,
+    used: UsedIn,
     now: int,
     knowledge: Knowledge,
     reserved: int = 0,
+    rules: list[Rule] | None = None,
 ) -> Decision:
-    """May it? `amount` and `reserved` in nanos; `used` of the period in which `now` lies, None: not known."""
+    """May it? `amount` and `reserved` in nanos. Each rule that is looked at is added to `rules`."""
+    decision = _decide(snapshot, feature, amount, used, now, knowledge, reserved, rules)
+    if snapshot is not None and feature in snapshot.shadow:
+        return msgspec.structs.replace(decision, allowed=True, mode="shadow", shadowed=not decision.allowed)
+    return decision
+
+
+def _decide(
+    snapshot: TenantSnapshot | None,
+    feature: str,
+    amount: int,
+    used: UsedIn,
+    now: int,
+    knowledge: Knowledge,
+    reserved: int,
+    rules: list[Rule] | None,
+) -> Decision:
+    source, as_of = knowledge.source, knowledge.as_of
     if snapshot is None:
-        reason: Reason = knowledge.unknown if knowledge.source == "fallback" else "unknown-tenant"
-        return Decision(False, reason, feature, knowledge.source, knowledge.as_of)
+        reason: Reason = knowledge.unknown if source == "fallback" else "unknown-tenant"
+        _looked(rules, "tenant", False, reason=reason)
+        return Decision(False, reason, feature, source, as_of)
     right = snapshot.entitlements.get(feature)
-    refusal = _refusal(snapshot, feature, right)
+    refusal = _refusal(snapshot, feature, right, now)
+    _looked(rules, "tenant", refusal not in _OF_TENANTS, status=snapshot.status, trial_ends=snapshot.trial_ends)
+    if refusal in _OF_TENANTS:
+        return Decision(False, refusal, feature, source, as_of)
+    _looked(rules, "plan", refusal is None, plan=snapshot.plan, catalog_version=snapshot.catalog_version)
     if refusal is not None or right is None:
-        return Decision(False, refusal or "not-entitled", feature, knowledge.source, knowledge.as_of)
-    period = counted_period(right, snapshot, now)
-    if period is None:
-        return Decision(True, "granted", feature, knowledge.source, knowledge.as_of, value=right.value)
-    resets_at = period.end if period.end < FOREVER else None
-    if used is None:
-        return _unknown(right, feature, resets_at, knowledge)
-    allowed, reason = _judge(right, amount, used, reserved)
-    return Decision(
-        allowed,
-        reason,
-        feature,
-        knowledge.source,
-        knowledge.as_of,
-        used=text_of(right, used),
-        reserved=quantity.render(reserved),
-        limit=right.limit,
-        remaining=remaining(right, used, reserved),
-        resets_at=resets_at,
-        policy=right.on_exceed,
-        approximate=used.approximate,
-    )
+        return Decision(False, refusal or "not-entitled", feature, source, as_of)
+    if right.meter is None:
+        return Decision(True, "granted", feature, source, as_of, value=right.value)
+    stale = right.max_staleness is not None and now - as_of > right.max_staleness
+    if stale:
+        _looked(rules, "staleness", None, age=now - as_of, max_staleness=right.max_staleness)
+        used, knowledge = not_known, Knowledge("fallback", as_of, "stale")
+    standings = standings_of(right, snapshot, used, reserved, now)
+    return _judge(right, feature, amount, standings, knowledge, rules)
 
 
-def _refusal(snapshot: TenantSnapshot, feature: str, right: CompiledEntitlement | None) -> Reason | None:
-    if snapshot.status == "suspended":
-        return "tenant-suspended"
-    if snapshot.status == "cancelled":
-        return "tenant-cancelled"
+_OF_TENANTS = ("tenant-suspended", "tenant-cancelled", "trial-ended")
+
+
+def _refusal(snapshot: TenantSnapshot, feature: str, right: CompiledEntitlement | None, now: int) -> Reason | None:
+    if snapshot.status != "active":
+        return "tenant-suspended" if snapshot.status == "suspended" else "tenant-cancelled"
+    if snapshot.trial_ends is not None and now >= snapshot.trial_ends:
+        return "trial-ended"
     if right is None:
         return "not-entitled" if feature in snapshot.features else "unknown-feature"
     return None
 
 
-def _unknown(right: CompiledEntitlement, feature: str, resets_at: int | None, knowledge: Knowledge) -> Decision:
-    unlimited = right.limit is None  # then usage does not matter
-    return Decision(
-        unlimited or right.on_unknown == "open",
-        "unlimited" if unlimited else knowledge.unknown,
-        feature,
-        "fallback",
-        knowledge.as_of,
-        limit=right.limit,
-        resets_at=resets_at,
-        policy=right.on_exceed if unlimited else right.on_unknown,
-    )
+def standings_of(
+    right: CompiledEntitlement, snapshot: TenantSnapshot, used: UsedIn, reserved: int, now: int
+) -> list[Standing]:
+    """Where the tenant stands at each limit of a metered feature, the main one first."""
+    standings = []
+    for limit in right.limits:
+        allowance = None if limit.limit is None else _nanos(limit.limit)
+        if right.grants and allowance is not None and not standings:
+            allowance += sum(_nanos(grant.amount) for grant in right.grants if grant.since <= now < grant.until)
+        period = period_at(limit.period, now, snapshot.terms)
+        standings.append(Standing(limit, period, used(right, period, limit.period), reserved, allowance, right.scale))
+    return standings
 
 
-def _judge(right: CompiledEntitlement, amount: int, used: Used, reserved: int) -> tuple[bool, Reason]:
-    if right.limit is None:
-        return True, "unlimited"
-    after = _after(right.aggregation, used, reserved, amount)
-    if after.total <= quantity.from_text(right.limit) * max(after.events, 1):
-        return True, "within-limit"
-    if right.on_exceed == "block":
-        return False, "limit-reached"
-    return True, "over-limit"
+def _judge(
+    right: CompiledEntitlement,
+    feature: str,
+    amount: int,
+    standings: Sequence[Standing],
+    knowledge: Knowledge,
+    rules: list[Rule] | None,
+) -> Decision:
+    denies: Standing | None = None
+    over: Standing | None = None
+    unknown: Standing | None = None
+    least = standings[0]
+    for at in standings:
+        exceeds = at.exceeds(right.aggregation, amount)
+        if exceeds and at.limit.on_exceed == "block":
+            denies = denies or at
+        elif exceeds:
+            over = over or at
+        elif at.used is None and at.allowance is not None:
+            unknown = unknown or at
+        if at.allowance is not None and (least.allowance is None or _left(at) < _left(least)):
+            least = at
+        if rules is not None:
+            _look_at_limit(rules, at, exceeds)
+    source, as_of = knowledge.source, knowledge.as_of
+    if denies is not None:
+        return Decision(False, "limit-reached", feature, source, as_of, denies, denies.limit.on_exceed)
+    if unknown is not None:
+        allowed = right.on_unknown == "open"
+        _looked(rules, "on_unknown", allowed, policy=right.on_unknown, why=knowledge.unknown)
+        return Decision(allowed, knowledge.unknown, feature, "fallback", as_of, unknown, right.on_unknown)
+    if over is not None:
+        return Decision(True, "over-limit", feature, source, as_of, over, over.limit.on_exceed)
+    reason: Reason = "unlimited" if least.allowance is None else "within-limit"
+    source = "fallback" if least.used is None else source
+    return Decision(True, reason, feature, source, as_of, least, least.limit.on_exceed)
+
+
+def _left(at: Standing) -> int:
+    """What is left of an allowance, in nanos (of an average: of its sum)."""
+    if at.allowance is None or at.used is None:
+        return quantity.LIMIT * quantity.ONE
+    return at.allowance * max(at.used.events, 1) - at.used.total - at.reserved
+
+
+def _look_at_limit(rules: list[Rule], at: Standing, exceeds: bool) -> None:
+    known = at.used is not None or at.allowance is None
+    allows = (not exceeds or at.limit.on_exceed != "block") if known else None
+    detail = {
+        "period": at.limit.period,
+        "limit": None if at.allowance is None else quantity.render(at.allowance),
+        "used": None if at.used is None else text_of(at.scale, at.used),
+        "reserved": quantity.render(at.reserved),
+        "exceeds": exceeds,
+        "on_exceed": at.limit.on_exceed,
+    }
+    rules.append(Rule("limit", allows, detail))
+
+
+def _looked(rules: list[Rule] | None, rule: str, allows: bool | None, **detail: Any) -> None:
+    if rules is not None:
+        rules.append(Rule(rule, allows, detail))
 
 
 def _after(aggregation: str | None, used: Used, reserved: int, amount: int) -> Used:
@@ -182,17 +322,17 @@ def _after(aggregation: str | None, used: Used, reserved: int, amount: int) -> U
     return Used(used.total + reserved + amount, 1)
 
 
-def text_of(right: CompiledEntitlement, used: Used) -> str:
-    """A counter's value as an exact decimal string."""
+def text_of(scale: int, used: Used) -> str:
+    """A counter's value as an exact decimal string; `scale`: the meter's."""
     if used.events > 1:
-        return quantity.average(used.total, used.events, right.scale)
+        return quantity.average(used.total, used.events, scale)
     return quantity.render(used.total)
 
 
-def remaining(right: CompiledEntitlement, used: Used, reserved: int = 0) -> str | None:
-    """What is left of the limit, at least 0; None: unlimited."""
-    if right.limit is None:
+def remaining(at: Standing) -> str | None:
+    """What is left of the allowance, at least 0; None: unlimited, or not known."""
+    if at.allowance is None or at.used is None:
         return None
-    count = max(used.events, 1)
-    left = quantity.from_text(right.limit) * count - used.total - reserved * count
-    return "0" if left <= 0 else text_of(right, Used(left, count))
+    count = max(at.used.events, 1)
+    left = at.allowance * count - at.used.total - at.reserved * count
+    return "0" if left <= 0 else text_of(at.scale, Used(left, count))

@@ -6,14 +6,27 @@ from typing import Any, Literal
 
 import msgspec
 
-from metering.catalog import Catalog, OnExceed, OnUnknown
+from metering.catalog import Catalog, Limit, OnExceed, OnUnknown
 from metering.period import BillingTerm, PeriodKind
 
 TenantStatus = Literal["active", "suspended", "cancelled"]
 
 
+class CompiledGrant(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An extra allowance beside the plan's own limit: `amount` (decimal string) is what is left of it for the periods
+    that begin or go on while it is valid, [since, until) in ms UTC."""
+
+    id: str
+    amount: str
+    since: int
+    until: int
+
+
 class CompiledEntitlement(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One feature of one tenant; `limit` as a decimal string, None: unlimited."""
+    """One feature of one tenant; `limit` as a decimal string, None: unlimited; `further` limits hold beside it.
+
+    `max_staleness` in ms: with older knowledge usage counts as not known. `grants` add to `limit`.
+    """
 
     meter: str | None = None
     aggregation: str | None = None
@@ -24,10 +37,20 @@ class CompiledEntitlement(msgspec.Struct, frozen=True, omit_defaults=True):
     on_unknown: OnUnknown = "closed"
     alert_at: tuple[str, ...] = ()
     value: Any = None
+    further: tuple[Limit, ...] = ()
+    max_staleness: int | None = None
+    reservable: bool = False
+    grants: tuple[CompiledGrant, ...] = ()
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """All limits of a metered feature, the plan's main one first."""
+        return () if self.period is None else (Limit(self.limit, self.period, self.on_exceed), *self.further)
 
 
 class TenantSnapshot(msgspec.Struct, frozen=True):
-    """Everything the gate knows of a tenant. `features` are all of the catalog, entitled or not."""
+    """Everything the gate knows of a tenant. `features` are all of the catalog, entitled or not; `shadow` those of them
+    whose denials are only counted. `trial_ends`: from this instant (ms UTC) on the plan grants nothing more."""
 
     tenant: str
     status: TenantStatus
@@ -36,6 +59,8 @@ class TenantSnapshot(msgspec.Struct, frozen=True):
     terms: tuple[BillingTerm, ...]
     features: tuple[str, ...]
     entitlements: dict[str, CompiledEntitlement]
+    shadow: tuple[str, ...] = ()
+    trial_ends: int | None = None
 
 
 def compile_snapshot(
@@ -45,15 +70,17 @@ def compile_snapshot(
     terms: tuple[BillingTerm, ...],
     catalog: Catalog,
     catalog_version: int,
+    trial_ends: int | None = None,
+    grants: dict[str, tuple[CompiledGrant, ...]] | None = None,
 ) -> TenantSnapshot:
     """Join a tenant's plan with the catalog. A plan that the catalog no longer has grants nothing."""
     granted = catalog.plans[plan].entitlements if plan in catalog.plans else {}
     entitlements = {}
     for name, right in granted.items():
-        meter_name = catalog.features[name].meter
-        meter = catalog.meters[meter_name] if meter_name else None
+        feature = catalog.features[name]
+        meter = catalog.meters[feature.meter] if feature.meter else None
         entitlements[name] = CompiledEntitlement(
-            meter=meter_name,
+            meter=feature.meter,
             aggregation=meter.aggregation if meter else None,
             scale=meter.scale if meter else 0,
             limit=right.limit,
@@ -62,8 +89,14 @@ def compile_snapshot(
             on_unknown=right.on_unknown,
             alert_at=right.alert_at,
             value=right.value,
+            further=right.further,
+            max_staleness=right.max_staleness,
+            reservable=feature.reservable,
+            grants=(grants or {}).get(name, ()),
         )
-    return TenantSnapshot(tenant, status, plan, catalog_version, terms, tuple(sorted(catalog.features)), entitlements)
+    shadow = tuple(sorted(name for name, feature in catalog.features.items() if feature.shadow))
+    features = tuple(sorted(catalog.features))
+    return TenantSnapshot(tenant, status, plan, catalog_version, terms, features, entitlements, shadow, trial_ends)
 
 
 def encode(snapshot: TenantSnapshot) -> bytes:

@@ -92,6 +92,12 @@ EPOCH = "tg:epoch"
 SNAPSHOTS = "tg:snapshots"
 """String: how far the tenants' snapshots were published; missing after a flush, so tenancy publishes all again."""
 
+CHANGED_SNAPSHOTS = f"tg:{{{SNAPSHOTS}}}:changed"
+"""Sorted set: tenant → the value that SNAPSHOT_CHANGES had when its snapshot was last written."""
+
+SNAPSHOT_CHANGES = f"tg:{{{SNAPSHOTS}}}:changes"
+"""Number that grows whenever snapshots are written. Both live in the slot of SNAPSHOTS, and go with it in a flush."""
+
 PUBLISHING = f"tg:{{{SNAPSHOTS}}}:publishing"
 """String: token of the process that publishes snapshots just now. It lives in the slot of SNAPSHOTS."""
 

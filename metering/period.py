@@ -63,6 +63,20 @@ def period_of(kind: PeriodKind, at: int, terms: tuple[BillingTerm, ...] = DEFAUL
     return _billing(at, terms)
 
 
+_REMEMBERED = 1 << 16
+_last: dict[tuple[PeriodKind, tuple[BillingTerm, ...]], Period] = {}
+
+
+def period_at(kind: PeriodKind, at: int, terms: tuple[BillingTerm, ...] = DEFAULT_TERMS) -> Period:
+    """`period_of`, for who asks of now again and again: it remembers the last answer for the same terms."""
+    found = _last.get((kind, terms))
+    if found is None or not found.start <= at < found.end:
+        if len(_last) >= _REMEMBERED:
+            _last.clear()
+        found = _last[kind, terms] = period_of(kind, at, terms)
+    return found
+
+
 @lru_cache(maxsize=4096)
 def _utc_month(day: int) -> Period:
     first = from_ms(day * DAY_MS).replace(day=1)

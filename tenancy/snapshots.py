@@ -22,6 +22,7 @@ from tenancy.database import Database
 from tenancy.subscriptions import history, in_force, terms_of
 
 _log = structlog.get_logger(__name__)
+_TELL = resources.files("tenancy").joinpath("lua/tell_changed.lua").read_text()
 _FINISH = resources.files("tenancy").joinpath("lua/finish_publishing.lua").read_text()
 _POLL_SECONDS = 0.5
 _LEASE_MS = 5_000
@@ -85,11 +86,14 @@ class Publisher:
         all_anew = begins or done == _NOTHING or newest < done or None in changed
         snapshots, due = await self._compile(now, None if all_anew else changed)
         for first in range(0, len(snapshots), _AT_ONCE):
+            some = snapshots[first : first + _AT_ONCE]
             pipe = self._redis.pipeline(transaction=False)
-            for snapshot in snapshots[first : first + _AT_ONCE]:
+            for snapshot in some:
                 pipe.set(keys.snapshot(snapshot.tenant), encode(snapshot))
             pipe.pexpire(keys.PUBLISHING, _LEASE_MS)
             await pipe.execute()
+            told = (keys.CHANGED_SNAPSHOTS, keys.SNAPSHOT_CHANGES, *(snapshot.tenant for snapshot in some))
+            await self._redis.eval(_TELL, 2, *told)
         # Last, so that a crash before it publishes again.
         if await self._redis.eval(_FINISH, 2, keys.SNAPSHOTS, keys.PUBLISHING, self._token, newest):
             self._again, self._due = None, due

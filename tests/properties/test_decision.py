@@ -46,7 +46,7 @@ def snapshot(right: CompiledEntitlement) -> TenantSnapshot:
 
 
 def ask(right: CompiledEntitlement, amount: int, used: Used | None, reserved: int = 0) -> Decision:
-    return decide(snapshot(right), "f", amount, used, NOW, REDIS, reserved)
+    return decide(snapshot(right), "f", amount, lambda *_: used, NOW, REDIS, reserved)
 
 
 def after(aggregation: str | None, samples: list[int], amount: int) -> Fraction:
@@ -126,7 +126,7 @@ def test_what_the_tenant_has_no_right_to_is_denied_whatever_is_used(
     right: CompiledEntitlement, used: Used, amount: int
 ) -> None:
     plan = snapshot(right)
-    assert decide(plan, "g", amount, used, NOW, REDIS).reason == "not-entitled"
-    assert decide(plan, "h", amount, used, NOW, REDIS).reason == "unknown-feature"
-    assert decide(None, "f", amount, used, NOW, REDIS).reason == "unknown-tenant"
-    assert not any(decide(known, name, amount, used, NOW, REDIS).allowed for known, name in [(plan, "g"), (None, "f")])
+    asked = [(plan, "g", "not-entitled"), (plan, "h", "unknown-feature"), (None, "f", "unknown-tenant")]
+    for known, name, reason in asked:
+        decision = decide(known, name, amount, lambda *_: used, NOW, REDIS)
+        assert (decision.allowed, decision.reason) == (False, reason)

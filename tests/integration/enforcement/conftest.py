@@ -22,6 +22,8 @@ from metering.catalog import parse_catalog
 from metering.clock import parse_iso
 from metering.entitlement import TenantSnapshot, TenantStatus, compile_snapshot, encode
 from metering.errors import Refused
+from metering.feed import FeedMessage
+from metering.feed import encode as encode_message
 from metering.partition import partition_of
 from metering.period import BillingTerm, period_of
 from tenancy import migrations, tenants
@@ -134,15 +136,31 @@ class State:
         """A published tenant."""
         snapshot = compile_snapshot(name, status, plan, TERMS, CATALOG, 1)
         await self._redis.set(keys.snapshot(name), encode(snapshot))
+        number = await self._redis.incr(keys.SNAPSHOT_CHANGES)
+        await self._redis.zadd(keys.CHANGED_SNAPSHOTS, {name: number})
         return snapshot
 
-    async def counter(self, tenant: str, feature: str, text: str, at: int = NOW) -> None:
-        """A counter's text, in the period of `at`."""
+    async def counter(self, tenant: str, feature: str, text: str, at: int = NOW, told: bool = True) -> None:
+        """A counter's text, in the period of `at`; `told`: the feed says so."""
         right = CATALOG.plans["starter"].entitlements[feature]
         meter = CATALOG.features[feature].meter
         assert right.period is not None and meter is not None
         field = keys.counter_field(meter, right.period, period_of(right.period, at, TERMS).start)
-        await self._redis.hset(keys.counters(EPOCH, partition_of(tenant, PARTITIONS), tenant), field, text)
+        partition = partition_of(tenant, PARTITIONS)
+        await self._redis.hset(keys.counters(EPOCH, partition, tenant), field, text)
+        applied = await self._redis.hincrby(keys.applied(EPOCH, partition), "offset", 1)
+        if told:
+            await self._publish(partition, FeedMessage(applied - 1, applied, NOW, "", {tenant: [field, text]}))
+
+    async def beat(self, tenant: str) -> None:
+        """The tenant's partition says where it stands."""
+        partition = partition_of(tenant, PARTITIONS)
+        applied = int(await self._redis.hget(keys.applied(EPOCH, partition), "offset") or 0)
+        sequence = (await self._redis.get(keys.sequence(EPOCH, partition)) or b"").decode()
+        await self._publish(partition, FeedMessage(applied, applied, NOW, sequence))
+
+    async def _publish(self, partition: int, message: FeedMessage) -> None:
+        await self._redis.publish(keys.feed(EPOCH, partition), encode_message(message))
 
 
 @pytest.fixture
@@ -187,6 +205,12 @@ class GateClient:
         response = await self.send("POST", "/v1/check", question, key)
         assert response.status == 200, await response.text()
         return await response.json()
+
+    async def says(self, feature: str, tenant: str = "grand", **wanted: Any) -> bool:
+        """Whether a check is answered with these members; AssertionError says with which instead."""
+        answer = await self.check(feature, tenant)
+        assert {name: answer[name] for name in wanted} == wanted
+        return True
 
     async def failures(self) -> Any:
         """What readiness complains of."""

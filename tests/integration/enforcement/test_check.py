@@ -1,4 +1,4 @@
-"""Checks from real counters: every aggregation, every reason, and what happens while Redis can't be trusted."""
+"""Checks from real counters: every aggregation, every reason, what is heard of changes, and what a flush leaves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from metering import keys
 from metering.clock import HOUR_MS
+from metering.partition import partition_of
 from tests.integration.enforcement.conftest import EPOCH, NOW, PARTITIONS, GateClient, State
 from tests.support import SetClock, eventually
 
@@ -23,6 +24,7 @@ async def test_a_check_says_everything_the_contract_lists(gate: GateClient, stat
         "reserved": "0",
         "limit": "36000",
         "remaining": "34799.5",
+        "period": "billing",
         "resets_at": "2026-11-30T00:00:00.000Z",
         "policy": "block",
         "source": "redis",
@@ -93,7 +95,7 @@ async def test_what_needs_no_counter_is_answered_by_the_plan(gate: GateClient, s
         ("cloning", "late", "tenant-suspended"),
     ]:
         answer = await gate.check(feature, tenant)
-        assert (answer["allowed"], answer["reason"], answer["source"]) == (False, reason, "redis")
+        assert (answer["allowed"], answer["reason"]) == (False, reason)
 
 
 async def test_a_new_period_begins_with_nothing_used(gate: GateClient, state: State, clock: SetClock) -> None:
@@ -103,24 +105,49 @@ async def test_a_new_period_begins_with_nothing_used(gate: GateClient, state: St
     assert (await gate.check("calls"))["used"] == "0"
 
 
-async def test_a_changed_plan_is_seen_by_the_next_check(gate: GateClient, state: State) -> None:
+async def test_whom_it_was_asked_about_before_the_gate_answers_for_from_memory(gate: GateClient, state: State) -> None:
+    await state.counter("grand", "voice", "5")
+    assert (await gate.check("voice"))["source"] == "redis"
+    assert (await gate.check("voice"))["source"] == "memory"
+    await state.counter("grand", "voice", "7.25")
+    await eventually(lambda: gate.says("voice", used="7.25", source="memory"), what="the feed")
+
+
+async def test_a_counter_that_was_not_told_is_read_again(gate: GateClient, state: State, redis: Redis) -> None:
+    await state.counter("grand", "voice", "5")
+    await gate.check("voice")
+    await state.counter("grand", "voice", "6", told=False)
+    await state.counter("grand", "languages", "1")
+    await eventually(lambda: gate.says("voice", used="6"), what="the gap is seen")
+
+
+async def test_counters_that_were_replaced_are_read_again(gate: GateClient, state: State, redis: Redis) -> None:
+    await state.counter("grand", "voice", "5")
+    await gate.check("voice")
+    await state.counter("grand", "voice", "3", told=False)
+    await redis.set(keys.sequence(EPOCH, partition_of("grand", PARTITIONS)), "another")
+    await state.beat("grand")
+    await eventually(lambda: gate.says("voice", used="3"), what="the other sequence is seen")
+
+
+async def test_a_changed_plan_is_seen(gate: GateClient, state: State) -> None:
     assert (await gate.check("cloning"))["allowed"]
     await state.tenant("grand", plan=None)
-    assert not (await gate.check("cloning"))["allowed"]
+    await eventually(lambda: gate.says("cloning", reason="not-entitled"), timeout=2)
+    assert (await gate.check("cloning", "new"))["reason"] == "unknown-tenant"
+    await state.tenant("new")
+    await eventually(lambda: gate.says("cloning", "new", reason="granted"), timeout=2)
 
 
-async def test_a_new_epoch_is_seen_by_the_next_check(gate: GateClient, state: State, redis: Redis) -> None:
+async def test_a_new_epoch_is_followed(gate: GateClient, state: State, redis: Redis) -> None:
     await state.counter("grand", "voice", "5")
     assert (await gate.check("voice"))["used"] == "5"
     await redis.set(keys.EPOCH, f"{EPOCH + 1}:1")
-    assert (await gate.check("voice"))["reason"] == "recovering"
     await redis.hset(keys.applied(EPOCH + 1, 0), "offset", "-1")
-    assert (await gate.check("voice"))["used"] == "0"
+    await eventually(lambda: gate.says("voice", used="0"), timeout=2)
 
 
-async def test_a_counter_being_rebuilt_never_allows_and_the_features_policy_decides(
-    gate: GateClient, state: State
-) -> None:
+async def test_a_counter_being_rebuilt_never_allows_whom_the_gate_does_not_know(gate: GateClient, state: State) -> None:
     await state.counter("grand", "voice", "0")
     await state.counter("grand", "languages", "0")
     await state.rebuilding("grand")
@@ -140,27 +167,28 @@ async def test_a_counter_being_rebuilt_never_allows_and_the_features_policy_deci
         "open",
     )
     assert (await gate.check("calls"))["reason"] == "unlimited"
-    assert (await gate.check("cloning"))["source"] == "redis"
+    assert (await gate.check("cloning"))["source"] == "memory"
+    await state.applied(partition_of("grand", PARTITIONS))
+    await eventually(lambda: gate.says("voice", reason="within-limit", used="0"), timeout=2)
 
 
-async def test_after_a_flush_plans_are_remembered_and_counters_are_not_known(
-    gate: GateClient, state: State, redis: Redis
+async def test_after_a_flush_the_gate_goes_by_what_it_knew(
+    gate: GateClient, state: State, redis: Redis, clock: SetClock
 ) -> None:
-    await state.counter("grand", "voice", "0")
-    assert (await gate.check("voice"))["allowed"]
+    await state.counter("grand", "voice", "12")
+    before = await gate.check("voice")
     await redis.flushall()
-    for feature, allowed in (("voice", False), ("languages", True), ("cloning", True)):
-        answer = await gate.check(feature)
-        assert (answer["allowed"], answer["source"]) == (allowed, "fallback")
-    assert (await gate.check("voice"))["reason"] == "recovering"
+    clock.advance(5_000)
+    await eventually(lambda: gate.says("voice", used="12", source="memory"))
+    assert (await gate.check("voice"))["as_of"] <= before["as_of"]
     never_seen = await gate.check("voice", "other")
-    assert (never_seen["allowed"], never_seen["reason"]) == (False, "recovering")
-    assert "counters" in await eventually(gate.failures)
+    assert (never_seen["allowed"], never_seen["reason"], never_seen["source"]) == (False, "unavailable", "fallback")
     await state.whole()
-    assert (await gate.check("voice"))["source"] == "redis"
+    await state.counter("grand", "voice", "13")
+    await eventually(lambda: gate.says("voice", used="13", source="memory"), timeout=2)
 
 
-async def test_a_batch_is_answered_in_order_as_of_one_reading(gate: GateClient, state: State) -> None:
+async def test_a_batch_is_answered_in_order(gate: GateClient, state: State) -> None:
     for number in range(10):
         await state.tenant(f"hotel-{number}")
         await state.counter(f"hotel-{number}", "voice", str(number))
@@ -177,8 +205,6 @@ async def test_a_batch_is_answered_in_order_as_of_one_reading(gate: GateClient, 
 
 
 def _shares_partition(one: str, other: str) -> bool:
-    from metering.partition import partition_of
-
     return partition_of(one, PARTITIONS) == partition_of(other, PARTITIONS)
 
 
@@ -213,3 +239,16 @@ async def test_entitlements_list_every_feature_of_the_catalog(gate: GateClient, 
 async def test_as_of_is_the_moment_of_reading(gate: GateClient, state: State, clock: SetClock) -> None:
     clock.at = NOW + 1234
     assert (await gate.check("voice"))["as_of"] == "2026-11-23T10:00:01.234Z"
+
+
+async def test_an_explained_answer_shows_each_rule_and_agrees_with_them(gate: GateClient, state: State) -> None:
+    await state.counter("grand", "voice", "36000")
+    response = await gate.send("POST", "/v1/check?explain=1", {"tenant": "grand", "feature": "voice"})
+    answer = await response.json()
+    assert not answer["allowed"]
+    assert [(rule["rule"], rule["allows"]) for rule in answer["rules"]] == [
+        ("tenant", True),
+        ("plan", True),
+        ("limit", False),
+    ]
+    assert (answer["rules"][2]["used"], answer["rules"][2]["limit"]) == ("36000", "36000")

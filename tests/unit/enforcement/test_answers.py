@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 from enforcement import answers
-from metering.decision import Decision
+from metering.catalog import Limit
+from metering.decision import Decision, Standing, Used
+from metering.period import Period
 
+APPROXIMATE = Standing(Limit("5", "hour"), Period(0, 1), Used(1, 1, True), 0, 5, 0)
 BARE = Decision(False, "unknown-feature", "télé\r\nX: y", "redis", 1_795_428_000_000)
 
 
@@ -11,20 +14,21 @@ def test_an_answer_always_has_the_members_of_the_contract() -> None:
         "allowed",
         "reason",
         "feature",
-        "source",
-        "as_of",
         "used",
         "reserved",
         "limit",
         "remaining",
+        "period",
         "resets_at",
         "policy",
+        "source",
+        "as_of",
         "mode",
     ]
 
 
 def test_a_value_and_being_approximate_are_said_where_they_are_so() -> None:
-    answer = answers.document(Decision(True, "granted", "upload", "redis", 0, value=20, approximate=True))
+    answer = answers.document(Decision(True, "granted", "upload", "redis", 0, APPROXIMATE, value=20))
     assert (answer["value"], answer["approximate"]) == (20, True)
 
 

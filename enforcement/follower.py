@@ -1,0 +1,207 @@
+"""Keeps the mirror like Redis: follows the feeds, looks for signs, and reads again what was missed.
+
+Three loops that never wait for each other: feeds are heard as they come; signs (epoch, plans) are looked at four times
+a second; partitions whose feed has a gap or was silent are read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from enforcement import metrics, redis_reads
+from enforcement.mirror import Epoch, Mirror
+from metering import keys
+from metering.clock import Clock
+from metering.feed import decode
+from metering.partition import partition_of
+
+_log = structlog.get_logger(__name__)
+_LOOK_SECONDS = 0.25
+_SILENT_MS = 1_500
+"""Writers beat once a second: a partition that was not heard for longer is looked at."""
+_AT_ONCE = 500
+_ATTEMPTS = 5
+_AWAY = (RedisError, OSError, TimeoutError)
+
+
+class Follower:
+    """Of one process. Only `load` is waited for, and no longer than `seconds`."""
+
+    def __init__(self, redis: Redis, mirror: Mirror, clock: Clock, seconds: float) -> None:
+        self._redis = redis
+        self._mirror = mirror
+        self._clock = clock
+        self._seconds = seconds
+        self._number = -1
+        self._published = False
+        self._trouble: str | None = "Redis has not answered yet"
+        self._moved = asyncio.Event()
+
+    def trouble(self) -> str | None:
+        """What keeps the gate from knowing more, for readiness."""
+        if self._trouble is None and self._mirror.epoch is None:
+            return "no writer has said yet where the counters are"
+        return self._trouble
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for loop in (self._watch, self._listen, self._mend):
+                group.create_task(loop())
+
+    # Signs
+
+    async def _watch(self) -> None:
+        while True:
+            trouble = None
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    signs = await redis_reads.signs(self._redis, self._number)
+                await self._heed(signs)
+            except _AWAY as error:
+                trouble = f"Redis does not answer: {str(error) or type(error).__name__}"
+            if trouble != self._trouble:
+                _log.warning("Redis", trouble=trouble) if trouble else _log.info("Redis answers")
+            self._trouble = trouble
+            metrics.REDIS_UP.set(trouble is None)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _heed(self, signs: redis_reads.Signs) -> None:
+        began = self._clock.now_ms()
+        if signs.epoch is not None and signs.epoch != self._mirror.epoch:
+            self._mirror.move(signs.epoch)
+            self._moved.set()
+        self._published = signs.published
+        if signs.number < self._number:
+            self._number = -1  # Redis was put back to a backup: all plans are looked at
+            return
+        if not signs.published:
+            return  # plans come back; until then memory is as good as it was
+        known = [name for name in signs.changed if name in self._mirror.tenants]
+        for first in range(0, len(known), _AT_ONCE):
+            async with asyncio.timeout(1.0):
+                found = await redis_reads.plans(self._redis, known[first : first + _AT_ONCE])
+            for name, text in found.items():
+                self._mirror.plan(name, text)
+        self._number = signs.number
+        self._mirror.plans_fresh = began
+
+    # Feeds
+
+    async def _listen(self) -> None:
+        while True:
+            self._moved.clear()
+            epoch = self._mirror.epoch
+            if epoch is None:
+                await self._moved.wait()
+                continue
+            try:
+                await self._hear(epoch)
+            except _AWAY as error:
+                _log.warning("the feeds broke off", reason=str(error) or type(error).__name__)
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _hear(self, epoch: Epoch) -> None:
+        """Until the epoch changes or the connection ends."""
+        channels = {keys.feed(epoch.number, number).encode(): number for number in range(epoch.partitions)}
+        subscription: Any = self._redis.pubsub(ignore_subscribe_messages=True)
+        try:
+            await subscription.subscribe(*channels)
+            for number in range(epoch.partitions):
+                self._mirror.miss(number)
+            while self._mirror.epoch == epoch:
+                message = await subscription.get_message(timeout=_LOOK_SECONDS)
+                if message is not None:
+                    self._mirror.hear(channels[message["channel"]], decode(message["data"]), self._clock.now_ms())
+        finally:
+            with suppress(*_AWAY):
+                await subscription.aclose()
+
+    # What was missed
+
+    async def _mend(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            epoch = self._mirror.epoch
+            for number in range(epoch.partitions if epoch is not None and self._trouble is None else 0):
+                if self._mirror.epoch != epoch:
+                    break
+                partition = self._mirror.partitions[number]
+                if partition.missed or self._clock.now_ms() - partition.fresh > _SILENT_MS:
+                    with suppress(*_AWAY):
+                        async with asyncio.timeout(5.0):
+                            await self._read_again(number)
+
+    async def _read_again(self, number: int) -> None:
+        epoch, mirror = self._mirror.epoch, self._mirror
+        assert epoch is not None
+        at = (epoch.number, number)
+        began = self._clock.now_ms()
+        position = await redis_reads.position(self._redis, at)
+        if mirror.epoch != epoch or mirror.is_as(number, position):
+            if mirror.epoch == epoch:
+                mirror.verified(number, mirror.partitions[number].gaps, began)
+            return
+        if not mirror.accepts(number, position):
+            return
+        gaps = mirror.partitions[number].gaps
+        metrics.RESYNCS.inc()
+        names = mirror.of_partition(number)
+        for first in range(0, len(names), _AT_ONCE):
+            if not await self._take(at, names[first : first + _AT_ONCE]):
+                return
+        mirror.verified(number, gaps, began)
+
+    async def _take(self, at: tuple[int, int], names: Sequence[str]) -> bool:
+        """Read counters until the feed has not told newer ones meanwhile."""
+        for _ in range(_ATTEMPTS):
+            readings = await redis_reads.counters(self._redis, {at: names})
+            if self._mirror.epoch is None or self._mirror.epoch.number != at[0]:
+                return False
+            if self._mirror.accepts(at[1], readings[at]):
+                return True
+        return False
+
+    # Whom nobody asked about before
+
+    async def load(self, names: Sequence[str]) -> bool:
+        """Get to know tenants; False when Redis does not tell now."""
+        if self._trouble is not None:
+            return False
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._load(names)
+        except _AWAY:
+            metrics.READS_FAILED.inc()
+            return False
+        return True
+
+    async def _load(self, names: Sequence[str]) -> None:
+        """Nobody is to meet a tenant that is half known, so all that was read is taken in one go; and nobody told of
+        what changed meanwhile, so then it is read again. Raises TimeoutError where that never ends."""
+        mirror = self._mirror
+        for _ in range(_ATTEMPTS):
+            number, epoch = self._number, mirror.epoch
+            plans = await redis_reads.plans(self._redis, names)
+            homes: dict[tuple[int, int], list[str]] = {}
+            for name, text in plans.items() if epoch is not None else ():
+                if text is not None:
+                    homes.setdefault((epoch.number, partition_of(name, epoch.partitions)), []).append(name)
+            readings = await redis_reads.counters(self._redis, homes)
+            behind = any(mirror.is_behind(home, reading) for (_, home), reading in readings.items())
+            if behind or (number, epoch) != (self._number, mirror.epoch):
+                continue
+            for name, text in plans.items():
+                if text is not None or self._published:
+                    mirror.plan(name, text)
+            for (_, home), reading in readings.items():
+                mirror.accepts(home, reading)
+            return
+        raise TimeoutError("plans or counters change faster than they can be read")

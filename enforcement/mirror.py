@@ -1,0 +1,213 @@
+"""What the gate knows by heart: plans and counters of the tenants that were asked about, as Redis had them. No I/O.
+
+Each partition's feed keeps its tenants' counters up to date (metering/feed.py). Where a message is missing, the
+partition is `missed` until everything known of it was read again; meanwhile answers go by what is known, and say as of
+when.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from metering import keys
+from metering.decision import NOTHING, Knowledge, Used, used_of
+from metering.entitlement import CompiledEntitlement, TenantSnapshot, decode
+from metering.feed import FeedMessage
+from metering.partition import partition_of
+from metering.period import Period, PeriodKind
+
+NEVER = -2
+"""Stands before any offset: nothing was heard of that partition."""
+
+
+class Epoch(NamedTuple):
+    """Where counters stand."""
+
+    number: int
+    partitions: int
+
+
+class Reading(NamedTuple):
+    """What one transaction read of a partition: where it stood (None: it is being rebuilt), and counters by tenant."""
+
+    applied: int | None
+    sequence: str
+    counters: Mapping[str, Mapping[str, str]]
+
+
+class Partition:
+    """How far a partition's feed was followed."""
+
+    __slots__ = ("applied", "fresh", "gaps", "missed", "sequence")
+
+    def __init__(self) -> None:
+        self.applied = NEVER
+        self.sequence = ""
+        self.missed = True
+        self.gaps = 0
+        """How often something was missed: who reads everything again looks whether it happened meanwhile."""
+        self.fresh = 0
+        """Instant (ms UTC) as of which all that is known of its tenants was so."""
+
+
+class Tenant:
+    """What is known of one tenant. `counters` None: they are not known."""
+
+    __slots__ = ("_used", "counters", "snapshot", "text", "version")
+
+    def __init__(self, text: bytes | None, snapshot: TenantSnapshot | None) -> None:
+        self.text = text
+        self.snapshot = snapshot
+        self.counters: dict[str, str] | None = None
+        self.version = NEVER
+        """The offset as of which the counters were read: messages up to it say nothing new."""
+        self._used: dict[str, Used] = {}
+
+    def used(self, right: CompiledEntitlement, period: Period, kind: PeriodKind) -> Used | None:
+        """metering.decision.UsedIn."""
+        if self.counters is None:
+            return None
+        field = keys.counter_field(right.meter or "", kind, period.start)
+        known = self._used.get(field)
+        if known is None:
+            text = self.counters.get(field)
+            if text is None:
+                return NOTHING
+            known = self._used[field] = used_of(right.aggregation or "sum", text)
+        return known
+
+    def read(self, counters: Mapping[str, str], version: int) -> None:
+        """All counters, as of `version`."""
+        self.counters = dict(counters)
+        self.version = version
+        self._used.clear()
+
+    def told(self, texts: Sequence[str | None]) -> None:
+        """Field, value, field, value… of counters that changed."""
+        if self.counters is None:
+            return
+        for field, text in zip(texts[::2], texts[1::2], strict=True):
+            assert field is not None
+            self._used.pop(field, None)
+            if text is None:
+                self.counters.pop(field, None)
+            else:
+                self.counters[field] = text
+
+
+class Mirror:
+    """At most `size` tenants; whom nobody asked for longest goes first."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.epoch: Epoch | None = None
+        self.partitions: list[Partition] = []
+        self.tenants: OrderedDict[str, Tenant] = OrderedDict()
+        self.plans_fresh = 0
+        """Instant (ms UTC) as of which all plans that are known were so."""
+
+    # What is asked
+
+    def find(self, tenant: str) -> Tenant | None:
+        """A tenant that is known."""
+        found = self.tenants.get(tenant)
+        if found is not None:
+            self.tenants.move_to_end(tenant)
+        return found
+
+    def partition(self, tenant: str) -> Partition | None:
+        """Where a tenant's counters stand."""
+        return None if self.epoch is None else self.partitions[partition_of(tenant, self.epoch.partitions)]
+
+    def knowledge(self, name: str, tenant: Tenant) -> Knowledge:
+        """How old what is known of a tenant is."""
+        partition = self.partition(name)
+        if tenant.counters is None or partition is None:
+            return Knowledge("memory", self.plans_fresh, "recovering")
+        return Knowledge("memory", min(partition.fresh, self.plans_fresh))
+
+    # What is learned
+
+    def move(self, epoch: Epoch) -> None:
+        """Counters stand elsewhere from now on. What was known stays in use until it was read there."""
+        self.epoch = epoch
+        before = min((one.fresh for one in self.partitions), default=0)
+        self.partitions = [Partition() for _ in range(epoch.partitions)]
+        for one in self.partitions:
+            one.fresh = before
+        for tenant in self.tenants.values():
+            tenant.version = NEVER
+
+    def plan(self, name: str, text: bytes | None) -> Tenant:
+        """A tenant's snapshot as it stands; None: there is no such tenant. Decodes it only when it changed."""
+        known = self.tenants.get(name)
+        if known is None:
+            known = self.tenants[name] = Tenant(text, None if text is None else decode(text))
+            if len(self.tenants) > self._size:
+                self.tenants.popitem(last=False)
+        elif known.text != text:
+            known.text, known.snapshot = text, None if text is None else decode(text)
+        return known
+
+    def hear(self, number: int, message: FeedMessage, now: int) -> None:
+        """A message of partition `number`'s feed came at `now`."""
+        partition = self.partitions[number]
+        in_turn = message.prev == partition.applied and message.sequence == partition.sequence
+        if not in_turn and not (message.sequence == partition.sequence and message.applied <= partition.applied):
+            self.miss(number)
+        partition.applied, partition.sequence = max(message.applied, partition.applied), message.sequence
+        for name, texts in message.counters.items():
+            tenant = self.tenants.get(name)
+            if tenant is not None and message.applied > tenant.version:
+                tenant.told(texts)
+        if not partition.missed:
+            partition.fresh = now
+
+    def miss(self, number: int) -> None:
+        """Something was not heard, or nothing for too long."""
+        partition = self.partitions[number]
+        partition.missed = True
+        partition.gaps += 1
+
+    def is_behind(self, number: int, reading: Reading) -> bool:
+        """Whether the feed has told newer things than what was read: then it has to be read again."""
+        partition = self.partitions[number]
+        same = reading.sequence == partition.sequence
+        return reading.applied is not None and same and reading.applied < partition.applied
+
+    def accepts(self, number: int, reading: Reading) -> bool:
+        """Take what was read of partition `number`, unless it is being rebuilt or behind."""
+        partition = self.partitions[number]
+        if reading.applied is None or self.is_behind(number, reading):
+            return False
+        if reading.sequence != partition.sequence:
+            partition.applied, partition.sequence = reading.applied, reading.sequence
+            self.miss(number)
+        for name, counters in reading.counters.items():
+            tenant = self.tenants.get(name)
+            if tenant is not None:
+                tenant.read(counters, reading.applied)
+        return True
+
+    def verified(self, number: int, gaps: int, now: int) -> bool:
+        """Everything known of partition `number` was read since `now`; False when it has missed more than `gaps` times
+        meanwhile, so that has to be done again."""
+        partition = self.partitions[number]
+        if partition.gaps != gaps:
+            return False
+        partition.missed = False
+        partition.fresh = max(partition.fresh, now)
+        return True
+
+    def of_partition(self, number: int) -> list[str]:
+        """The tenants that are known and live there."""
+        assert self.epoch is not None
+        count = self.epoch.partitions
+        return [name for name in self.tenants if partition_of(name, count) == number]
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop tenants."""
+        for name in names:
+            self.tenants.pop(name, None)

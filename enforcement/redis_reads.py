@@ -1,0 +1,99 @@
+"""What gates read in Redis: plans, and counters with the position that vouches for them. Raises RedisError, OSError."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from enforcement.mirror import Epoch, Reading
+from metering import keys
+
+
+class Signs(NamedTuple):
+    """Where counters and plans stand: a few small values that are looked at all the time.
+
+    `published`: a tenant without a plan does not exist; `changed`: the tenants whose plans were written since the
+    number that was asked with; `number`: the one to ask with next.
+    """
+
+    epoch: Epoch | None
+    published: bool
+    changed: Sequence[str]
+    number: int
+
+
+def connect(url: str, connections: int, seconds: float) -> Redis:
+    """A client that waits for nothing longer than `seconds`; a connection that broke while idle is tried once more."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=seconds,
+        protocol=3,
+        socket_connect_timeout=seconds,
+        retry=Retry(NoBackoff(), 1),
+    )
+    return Redis.from_pool(pool)
+
+
+async def signs(redis: Redis, since: int) -> Signs:
+    """The signs; `since`: the number that is known."""
+    pipe = redis.pipeline(transaction=False)
+    pipe.get(keys.EPOCH)
+    pipe.get(keys.SNAPSHOTS)
+    pipe.get(keys.SNAPSHOT_CHANGES)
+    pipe.zrangebyscore(keys.CHANGED_SNAPSHOTS, f"({since}", "+inf", withscores=True)
+    epoch, published, number, changed = await pipe.execute()
+    names = [name.decode() for name, _ in changed]
+    newest = max([int(number or 0), *(int(score) for _, score in changed)])
+    return Signs(_epoch(epoch), published is not None, names, newest)
+
+
+async def plans(redis: Redis, names: Sequence[str]) -> dict[str, bytes | None]:
+    """Snapshots as they stand."""
+    pipe = redis.pipeline(transaction=False)
+    for name in names:
+        pipe.get(keys.snapshot(name))
+    return dict(zip(names, await pipe.execute(), strict=True))
+
+
+async def position(redis: Redis, at: tuple[int, int]) -> Reading:
+    """Where a partition stands."""
+    return (await counters(redis, {at: ()}))[at]
+
+
+async def counters(redis: Redis, wanted: Mapping[tuple[int, int], Sequence[str]]) -> dict[tuple[int, int], Reading]:
+    """Counters of tenants by partition; those of one partition are of one moment, as is the position with them."""
+    pipe = redis.pipeline(transaction=False)
+    for at, names in wanted.items():
+        pipe.execute_command("MULTI")
+        pipe.execute_command("HGET", keys.applied(*at), "offset")
+        pipe.execute_command("GET", keys.sequence(*at))
+        for name in names:
+            pipe.execute_command("HGETALL", keys.counters(*at, name))
+        pipe.execute_command("EXEC")
+    replies: list[Any] = await pipe.execute()
+    readings = {}
+    end = 0
+    for at, names in wanted.items():
+        end += len(names) + 4
+        applied, sequence, *hashes = replies[end - 1]
+        texts = {name: _texts(found) for name, found in zip(names, hashes, strict=True)}
+        readings[at] = Reading(None if applied is None else int(applied), (sequence or b"").decode(), texts)
+    return readings
+
+
+def _texts(found: Any) -> dict[str, str]:
+    """HGETALL's answer inside EXEC: a map with RESP3, else a flat list."""
+    pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+    return {field.decode(): text.decode() for field, text in pairs}
+
+
+def _epoch(text: bytes | None) -> Epoch | None:
+    if text is None:
+        return None
+    number, partitions = map(int, text.split(b":"))
+    return Epoch(number, partitions)
