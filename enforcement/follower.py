@@ -52,9 +52,15 @@ class Follower:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for loop in (self._watch, self._listen, self._mend):
-                group.create_task(loop())
+        while True:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for loop in (self._watch, self._listen, self._mend):
+                        group.create_task(loop())
+            except ExceptionGroup as mistakes:  # in the program: memory stays, and knowing nothing new is no better
+                _log.exception("the gate begins to follow anew", reason=repr(mistakes.exceptions))
+                self._trouble = f"the gate has stopped following: {mistakes.exceptions[0]!r}"
+                await asyncio.sleep(_LOOK_SECONDS)
 
     # Signs
 
@@ -191,8 +197,8 @@ class Follower:
             number, epoch = self._number, mirror.epoch
             plans = await redis_reads.plans(self._redis, names)
             homes: dict[tuple[int, int], list[str]] = {}
-            for name, text in plans.items() if epoch is not None else ():
-                if text is not None:
+            for name, text in plans.items():
+                if text is not None and epoch is not None:
                     homes.setdefault((epoch.number, partition_of(name, epoch.partitions)), []).append(name)
             readings = await redis_reads.counters(self._redis, homes)
             behind = any(mirror.is_behind(home, reading) for (_, home), reading in readings.items())

@@ -201,6 +201,12 @@ class Mirror:
         partition.fresh = max(partition.fresh, now)
         return True
 
+    def is_as(self, number: int, reading: Reading) -> bool:
+        """Whether the partition stands where its feed was followed to, with nothing missed."""
+        partition = self.partitions[number]
+        at = (partition.applied, partition.sequence)
+        return not partition.missed and at == (reading.applied, reading.sequence)
+
     def of_partition(self, number: int) -> list[str]:
         """The tenants that are known and live there."""
         assert self.epoch is not None

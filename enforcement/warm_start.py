@@ -95,14 +95,14 @@ class WarmStart:
         if mirror.epoch is None:
             return
         partitions = [_Partition(one.applied, one.sequence, one.fresh) for one in mirror.partitions]
-        head = (_FORMAT, tuple(mirror.epoch), partitions, mirror.plans_fresh)
+        epoch, fresh = (mirror.epoch.number, mirror.epoch.partitions), mirror.plans_fresh
         names, chunks = list(mirror.tenants), []
         for first in range(0, len(names), _AT_ONCE):
             some = [(name, mirror.tenants.get(name)) for name in names[first : first + _AT_ONCE]]
             rows = [_Tenant(name, its.text, its.counters, its.version) for name, its in some if its is not None]
             chunks.append(msgspec.msgpack.encode(rows))
             await asyncio.sleep(0)
-        await asyncio.to_thread(self._write, msgspec.msgpack.encode(_File(*head, chunks)))
+        await asyncio.to_thread(self._write, msgspec.msgpack.encode(_File(_FORMAT, epoch, partitions, fresh, chunks)))
 
     def _write(self, content: bytes) -> None:
         beside = self._path.with_name(f"{self._path.name}.new")

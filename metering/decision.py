@@ -238,7 +238,7 @@ def standings_of(
     right: CompiledEntitlement, snapshot: TenantSnapshot, used: UsedIn, reserved: int, now: int
 ) -> list[Standing]:
     """Where the tenant stands at each limit of a metered feature, the main one first."""
-    standings = []
+    standings: list[Standing] = []
     for limit in right.limits:
         allowance = None if limit.limit is None else _nanos(limit.limit)
         if right.grants and allowance is not None and not standings:

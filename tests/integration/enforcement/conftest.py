@@ -156,8 +156,8 @@ class State:
         """The tenant's partition says where it stands."""
         partition = partition_of(tenant, PARTITIONS)
         applied = int(await self._redis.hget(keys.applied(EPOCH, partition), "offset") or 0)
-        sequence = (await self._redis.get(keys.sequence(EPOCH, partition)) or b"").decode()
-        await self._publish(partition, FeedMessage(applied, applied, NOW, sequence))
+        sequence: Any = await self._redis.get(keys.sequence(EPOCH, partition)) or b""
+        await self._publish(partition, FeedMessage(applied, applied, NOW, sequence.decode()))
 
     async def _publish(self, partition: int, message: FeedMessage) -> None:
         await self._redis.publish(keys.feed(EPOCH, partition), encode_message(message))
