@@ -54,6 +54,7 @@ def _texts(decision: Decision) -> dict[str, str | None]:
         "reserved": decision.reserved,
         "limit": decision.limit,
         "remaining": decision.remaining,
+        "period": decision.period,
         "resets_at": _instant(decision.resets_at),
         "policy": decision.policy,
         "source": decision.source,

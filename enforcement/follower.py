@@ -40,7 +40,6 @@ class Follower:
         self._clock = clock
         self._seconds = seconds
         self._number = -1
-        self._published = False
         self._trouble: str | None = "Redis has not answered yet"
         self._moved = asyncio.Event()
 
@@ -58,6 +57,9 @@ class Follower:
                     for loop in (self._watch, self._listen, self._mend):
                         group.create_task(loop())
             except ExceptionGroup as mistakes:  # in the program: memory stays, and knowing nothing new is no better
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():  # a group that fails as it is cancelled does not say so
+                    raise asyncio.CancelledError from mistakes
                 _log.exception("the gate begins to follow anew", reason=repr(mistakes.exceptions))
                 self._trouble = f"the gate has stopped following: {mistakes.exceptions[0]!r}"
                 await asyncio.sleep(_LOOK_SECONDS)
@@ -84,7 +86,6 @@ class Follower:
         if signs.epoch is not None and signs.epoch != self._mirror.epoch:
             self._mirror.move(signs.epoch)
             self._moved.set()
-        self._published = signs.published
         if signs.number < self._number:
             self._number = -1  # Redis was put back to a backup: all plans are looked at
             return
@@ -194,7 +195,7 @@ class Follower:
         what changed meanwhile, so then it is read again. Raises TimeoutError where that never ends."""
         mirror = self._mirror
         for _ in range(_ATTEMPTS):
-            number, epoch = self._number, mirror.epoch
+            number, epoch, began = self._number, mirror.epoch, self._clock.now_ms()
             plans = await redis_reads.plans(self._redis, names)
             homes: dict[tuple[int, int], list[str]] = {}
             for name, text in plans.items():
@@ -205,8 +206,7 @@ class Follower:
             if behind or (number, epoch) != (self._number, mirror.epoch):
                 continue
             for name, text in plans.items():
-                if text is not None or self._published:
-                    mirror.plan(name, text)
+                mirror.plan(name, text).seen = began
             for (_, home), reading in readings.items():
                 mirror.accepts(home, reading)
             return

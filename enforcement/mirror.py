@@ -55,7 +55,7 @@ class Partition:
 class Tenant:
     """What is known of one tenant. `counters` None: they are not known."""
 
-    __slots__ = ("_used", "counters", "snapshot", "text", "version")
+    __slots__ = ("_used", "counters", "seen", "snapshot", "text", "version")
 
     def __init__(self, text: bytes | None, snapshot: TenantSnapshot | None) -> None:
         self.text = text
@@ -63,6 +63,8 @@ class Tenant:
         self.counters: dict[str, str] | None = None
         self.version = NEVER
         """The offset as of which the counters were read: messages up to it say nothing new."""
+        self.seen = 0
+        """Instant (ms UTC) at which both plan and counters were read."""
         self._used: dict[str, Used] = {}
 
     def used(self, right: CompiledEntitlement, period: Period, kind: PeriodKind) -> Used | None:
@@ -125,8 +127,8 @@ class Mirror:
         """How old what is known of a tenant is."""
         partition = self.partition(name)
         if tenant.counters is None or partition is None:
-            return Knowledge("memory", self.plans_fresh, "recovering")
-        return Knowledge("memory", min(partition.fresh, self.plans_fresh))
+            return Knowledge("memory", max(tenant.seen, self.plans_fresh), "recovering")
+        return Knowledge("memory", max(tenant.seen, min(partition.fresh, self.plans_fresh)))
 
     # What is learned
 

@@ -16,7 +16,7 @@ from metering import keys
 class Signs(NamedTuple):
     """Where counters and plans stand: a few small values that are looked at all the time.
 
-    `published`: a tenant without a plan does not exist; `changed`: the tenants whose plans were written since the
+    `published`: plans are there, as far as they are known; `changed`: the tenants whose plans were written since the
     number that was asked with; `number`: the one to ask with next.
     """
 
@@ -53,11 +53,13 @@ async def signs(redis: Redis, since: int) -> Signs:
 
 
 async def plans(redis: Redis, names: Sequence[str]) -> dict[str, bytes | None]:
-    """Snapshots as they stand."""
+    """Snapshots as they stand, None: there is no such tenant; while Redis has no plans, only those that are there."""
     pipe = redis.pipeline(transaction=False)
     for name in names:
         pipe.get(keys.snapshot(name))
-    return dict(zip(names, await pipe.execute(), strict=True))
+    pipe.get(keys.SNAPSHOTS)
+    *texts, published = await pipe.execute()
+    return {name: text for name, text in zip(names, texts, strict=True) if text is not None or published is not None}
 
 
 async def position(redis: Redis, at: tuple[int, int]) -> Reading:

@@ -115,16 +115,17 @@ class State:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def whole(self) -> None:
-        """An epoch, every partition applied, tenant `grand` on the plan."""
+    async def whole(self, sequence: str = "") -> None:
+        """An epoch, every partition applied, tenant `grand` on the plan; `sequence`: of the rebuild that made it so."""
         await self._redis.set(keys.EPOCH, f"{EPOCH}:{PARTITIONS}")
         for partition in range(PARTITIONS):
-            await self.applied(partition)
+            await self.applied(partition, sequence)
         await self.tenant("grand")
         await self._redis.set(keys.SNAPSHOTS, "1")
 
-    async def applied(self, partition: int) -> None:
+    async def applied(self, partition: int, sequence: str = "") -> None:
         """The partition's state is complete."""
+        await self._redis.set(keys.sequence(EPOCH, partition), sequence)
         values = ["offset", "7", "checksum", "1", "clock", str(NOW)]
         await self._redis.hset(keys.applied(EPOCH, partition), items=values)
 
@@ -150,14 +151,18 @@ class State:
         await self._redis.hset(keys.counters(EPOCH, partition, tenant), field, text)
         applied = await self._redis.hincrby(keys.applied(EPOCH, partition), "offset", 1)
         if told:
-            await self._publish(partition, FeedMessage(applied - 1, applied, NOW, "", {tenant: [field, text]}))
+            sequence = await self._sequence(partition)
+            await self._publish(partition, FeedMessage(applied - 1, applied, NOW, sequence, {tenant: [field, text]}))
 
     async def beat(self, tenant: str) -> None:
         """The tenant's partition says where it stands."""
         partition = partition_of(tenant, PARTITIONS)
         applied = int(await self._redis.hget(keys.applied(EPOCH, partition), "offset") or 0)
-        sequence: Any = await self._redis.get(keys.sequence(EPOCH, partition)) or b""
-        await self._publish(partition, FeedMessage(applied, applied, NOW, sequence.decode()))
+        await self._publish(partition, FeedMessage(applied, applied, NOW, await self._sequence(partition)))
+
+    async def _sequence(self, partition: int) -> str:
+        text: Any = await self._redis.get(keys.sequence(EPOCH, partition)) or b""
+        return str(text.decode())
 
     async def _publish(self, partition: int, message: FeedMessage) -> None:
         await self._redis.publish(keys.feed(EPOCH, partition), encode_message(message))

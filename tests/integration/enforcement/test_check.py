@@ -168,7 +168,7 @@ async def test_a_counter_being_rebuilt_never_allows_whom_the_gate_does_not_know(
     )
     assert (await gate.check("calls"))["reason"] == "unlimited"
     assert (await gate.check("cloning"))["source"] == "memory"
-    await state.applied(partition_of("grand", PARTITIONS))
+    await state.applied(partition_of("grand", PARTITIONS), "rebuilt")
     await eventually(lambda: gate.says("voice", reason="within-limit", used="0"), timeout=2)
 
 
@@ -183,7 +183,7 @@ async def test_after_a_flush_the_gate_goes_by_what_it_knew(
     assert (await gate.check("voice"))["as_of"] <= before["as_of"]
     never_seen = await gate.check("voice", "other")
     assert (never_seen["allowed"], never_seen["reason"], never_seen["source"]) == (False, "unavailable", "fallback")
-    await state.whole()
+    await state.whole("rebuilt")
     await state.counter("grand", "voice", "13")
     await eventually(lambda: gate.says("voice", used="13", source="memory"), timeout=2)
 
@@ -216,7 +216,7 @@ async def test_entitlements_list_every_feature_of_the_catalog(gate: GateClient, 
         "grand",
         "starter",
         "active",
-        "redis",
+        "memory",
     )
     assert answer["features"]["voice"] == {
         "entitled": True,

@@ -21,6 +21,7 @@ async def test_another_tenants_name_answers_exactly_as_one_that_does_not_exist(g
     await state.tenant("rival")
     await state.counter("rival", "voice", "36000")
     key = await gate.key("grand")
+    await _raw(gate, "POST", "/v1/check", {"tenant": "anybody", "feature": "voice"}, key)
     answers = []
     for name in ("rival", "nobody"):
         question = {"tenant": name, "feature": "voice"}
@@ -66,9 +67,10 @@ async def test_forward_auth_says_yes_with_200_and_no_with_403_and_why_in_headers
         "X-Tallygate-Reserved": "0",
         "X-Tallygate-Limit": "36000",
         "X-Tallygate-Remaining": "1",
+        "X-Tallygate-Period": "billing",
         "X-Tallygate-Resets-At": "2026-11-30T00:00:00.000Z",
         "X-Tallygate-Policy": "block",
-        "X-Tallygate-Source": "redis",
+        "X-Tallygate-Source": "memory",
         "X-Tallygate-As-Of": "2026-11-23T10:00:00.000Z",
         "X-Tallygate-Mode": "enforce",
     }
@@ -171,9 +173,10 @@ async def test_an_answer_has_the_members_that_the_document_requires(gate: GateCl
 
 async def test_checks_are_counted_by_reason_and_source(gate: GateClient) -> None:
     def count(text: str) -> float:
-        name = 'tallygate_gate_checks_total{reason="unknown-feature",source="redis"}'
+        name = 'tallygate_gate_checks_total{reason="unknown-feature",source="memory"}'
         return next((float(line.split()[1]) for line in text.splitlines() if line.startswith(name)), 0.0)
 
+    await gate.check("voice")
     before = count(await (await gate.client.get("/metrics")).text())
     await gate.check("teleport")
     assert count(await (await gate.client.get("/metrics")).text()) == before + 1
