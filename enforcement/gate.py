@@ -49,7 +49,7 @@ class Gate:
         found = self._mirror.find(tenant)
         if found is None:
             return None, Knowledge("fallback", now), now
-        return found, self._mirror.knowledge(tenant, found), now
+        return found, self._mirror.knowledge(found), now
 
     def _decide(self, check: Check, tenant: Tenant | None, read: bool, rules: list[Rule] | None) -> Decision:
         """`read`: the tenant was not known before this check came."""
@@ -57,11 +57,9 @@ class Gate:
         if tenant is None:
             used, snapshot, knowledge = not_known, None, Knowledge("fallback", now)
         else:
-            used, snapshot, knowledge = tenant.used, tenant.snapshot, self._mirror.knowledge(check.tenant, tenant)
+            used, snapshot, knowledge = tenant.used, tenant.snapshot, self._mirror.knowledge(tenant)
             if read:
                 knowledge = Knowledge("redis", now, knowledge.unknown)
         decision = decide(snapshot, check.feature, check.amount, used, now, knowledge, 0, rules)
-        metrics.CHECKS.labels(decision.reason, decision.source).inc()
-        if decision.shadowed:
-            metrics.SHADOW_DENIALS.labels(decision.reason).inc()
+        metrics.answered(decision.reason, decision.source, decision.shadowed)
         return decision

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 CHECKS = Counter(
@@ -16,6 +18,17 @@ REQUEST_SECONDS = Histogram(
 SHADOW_DENIALS = Counter(
     "tallygate_gate_shadow_denials", "Checks that would have been denied but for the feature's shadow mode.", ["reason"]
 )
+_checks = cache(CHECKS.labels)  # a child is looked up faster by us than by its parent
+_shadow_denials = cache(SHADOW_DENIALS.labels)
+
+
+def answered(reason: str, source: str, shadowed: bool) -> None:
+    """Count a check."""
+    _checks(reason, source).inc()
+    if shadowed:
+        _shadow_denials(reason).inc()
+
+
 TENANTS = Gauge("tallygate_gate_tenants", "Tenants that the gate knows by heart.")
 STALENESS = Gauge("tallygate_gate_staleness_seconds", "Age of the oldest of what the gate knows.")
 RESYNCS = Counter("tallygate_gate_resyncs", "Partitions of which all known tenants were read again.")

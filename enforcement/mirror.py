@@ -8,7 +8,7 @@ when.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from metering import keys
@@ -55,9 +55,11 @@ class Partition:
 class Tenant:
     """What is known of one tenant. `counters` None: they are not known."""
 
-    __slots__ = ("_used", "counters", "seen", "snapshot", "text", "version")
+    __slots__ = ("_used", "counters", "home", "seen", "snapshot", "text", "version")
 
-    def __init__(self, text: bytes | None, snapshot: TenantSnapshot | None) -> None:
+    def __init__(self, text: bytes | None, snapshot: TenantSnapshot | None, home: int) -> None:
+        self.home = home
+        """Number of the partition on which its counters stand."""
         self.text = text
         self.snapshot = snapshot
         self.counters: dict[str, str] | None = None
@@ -119,16 +121,15 @@ class Mirror:
             self.tenants.move_to_end(tenant)
         return found
 
-    def partition(self, tenant: str) -> Partition | None:
-        """Where a tenant's counters stand."""
-        return None if self.epoch is None else self.partitions[partition_of(tenant, self.epoch.partitions)]
-
-    def knowledge(self, name: str, tenant: Tenant) -> Knowledge:
+    def knowledge(self, tenant: Tenant) -> Knowledge:
         """How old what is known of a tenant is."""
-        partition = self.partition(name)
-        if tenant.counters is None or partition is None:
-            return Knowledge("memory", max(tenant.seen, self.plans_fresh), "recovering")
-        return Knowledge("memory", max(tenant.seen, min(partition.fresh, self.plans_fresh)))
+        as_of = self.plans_fresh
+        if tenant.counters is None:
+            return Knowledge("memory", max(tenant.seen, as_of), "recovering")
+        fresh = self.partitions[tenant.home].fresh
+        if fresh < as_of:
+            as_of = fresh
+        return Knowledge("memory", as_of if as_of > tenant.seen else tenant.seen)
 
     # What is learned
 
@@ -139,14 +140,16 @@ class Mirror:
         self.partitions = [Partition() for _ in range(epoch.partitions)]
         for one in self.partitions:
             one.fresh = before
-        for tenant in self.tenants.values():
+        for name, tenant in self.tenants.items():
             tenant.version = NEVER
+            tenant.home = partition_of(name, epoch.partitions)
 
     def plan(self, name: str, text: bytes | None) -> Tenant:
         """A tenant's snapshot as it stands; None: there is no such tenant. Decodes it only when it changed."""
         known = self.tenants.get(name)
         if known is None:
-            known = self.tenants[name] = Tenant(text, None if text is None else decode(text))
+            home = 0 if self.epoch is None else partition_of(name, self.epoch.partitions)
+            known = self.tenants[name] = Tenant(text, None if text is None else decode(text), home)
             if len(self.tenants) > self._size:
                 self.tenants.popitem(last=False)
         elif known.text != text:
@@ -165,7 +168,7 @@ class Mirror:
             if tenant is not None and message.applied > tenant.version:
                 tenant.told(texts)
         if not partition.missed:
-            partition.fresh = now
+            partition.fresh = max(partition.fresh, min(message.sent, now))
 
     def miss(self, number: int) -> None:
         """Something was not heard, or nothing for too long."""
@@ -211,11 +214,4 @@ class Mirror:
 
     def of_partition(self, number: int) -> list[str]:
         """The tenants that are known and live there."""
-        assert self.epoch is not None
-        count = self.epoch.partitions
-        return [name for name in self.tenants if partition_of(name, count) == number]
-
-    def forget(self, names: Iterable[str]) -> None:
-        """Drop tenants."""
-        for name in names:
-            self.tenants.pop(name, None)
+        return [name for name, tenant in self.tenants.items() if tenant.home == number]

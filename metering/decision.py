@@ -201,24 +201,31 @@ def _decide(
     source, as_of = knowledge.source, knowledge.as_of
     if snapshot is None:
         reason: Reason = knowledge.unknown if source == "fallback" else "unknown-tenant"
-        _looked(rules, "tenant", False, reason=reason)
+        if rules is not None:
+            rules.append(Rule("tenant", False, {"reason": reason}))
         return Decision(False, reason, feature, source, as_of)
     right = snapshot.entitlements.get(feature)
     refusal = _refusal(snapshot, feature, right, now)
-    _looked(rules, "tenant", refusal not in _OF_TENANTS, status=snapshot.status, trial_ends=snapshot.trial_ends)
-    if refusal in _OF_TENANTS:
-        return Decision(False, refusal, feature, source, as_of)
-    _looked(rules, "plan", refusal is None, plan=snapshot.plan, catalog_version=snapshot.catalog_version)
+    if rules is not None:
+        _look_at_plan(rules, snapshot, refusal)
     if refusal is not None or right is None:
         return Decision(False, refusal or "not-entitled", feature, source, as_of)
     if right.meter is None:
         return Decision(True, "granted", feature, source, as_of, value=right.value)
-    stale = right.max_staleness is not None and now - as_of > right.max_staleness
-    if stale:
-        _looked(rules, "staleness", None, age=now - as_of, max_staleness=right.max_staleness)
+    if right.max_staleness is not None and now - as_of > right.max_staleness:
+        if rules is not None:
+            rules.append(Rule("staleness", None, {"age": now - as_of, "max_staleness": right.max_staleness}))
         used, knowledge = not_known, Knowledge("fallback", as_of, "stale")
     standings = standings_of(right, snapshot, used, reserved, now)
     return _judge(right, feature, amount, standings, knowledge, rules)
+
+
+def _look_at_plan(rules: list[Rule], snapshot: TenantSnapshot, refusal: Reason | None) -> None:
+    of_tenant = refusal in _OF_TENANTS
+    rules.append(Rule("tenant", not of_tenant, {"status": snapshot.status, "trial_ends": snapshot.trial_ends}))
+    if not of_tenant:
+        detail = {"plan": snapshot.plan, "catalog_version": snapshot.catalog_version}
+        rules.append(Rule("plan", refusal is None, detail))
 
 
 _OF_TENANTS = ("tenant-suspended", "tenant-cancelled", "trial-ended")
@@ -277,7 +284,8 @@ def _judge(
         return Decision(False, "limit-reached", feature, source, as_of, denies, denies.limit.on_exceed)
     if unknown is not None:
         allowed = right.on_unknown == "open"
-        _looked(rules, "on_unknown", allowed, policy=right.on_unknown, why=knowledge.unknown)
+        if rules is not None:
+            rules.append(Rule("on_unknown", allowed, {"policy": right.on_unknown, "why": knowledge.unknown}))
         return Decision(allowed, knowledge.unknown, feature, "fallback", as_of, unknown, right.on_unknown)
     if over is not None:
         return Decision(True, "over-limit", feature, source, as_of, over, over.limit.on_exceed)
@@ -305,11 +313,6 @@ def _look_at_limit(rules: list[Rule], at: Standing, exceeds: bool) -> None:
         "on_exceed": at.limit.on_exceed,
     }
     rules.append(Rule("limit", allows, detail))
-
-
-def _looked(rules: list[Rule] | None, rule: str, allows: bool | None, **detail: Any) -> None:
-    if rules is not None:
-        rules.append(Rule(rule, allows, detail))
 
 
 def _after(aggregation: str | None, used: Used, reserved: int, amount: int) -> Used:

@@ -14,6 +14,8 @@ import msgspec
 class FeedMessage(msgspec.Struct, frozen=True):
     """A partition stands at offset `applied` and at `clock` (ms UTC); `prev` equals `applied` when nothing came.
 
+    `sent`: by the writer's wall clock (ms UTC), for who wants to know how old a message is.
+
     `counters`: tenant → field, value, field, value… as they stand in Redis (metering/counter.py), of those that changed
     since `prev`; None for one that is gone. Counters whose period the clock has closed are dropped without a word.
     `sequence` changes when counters were replaced by what the ledger gives: that is not told one by one.
@@ -22,6 +24,7 @@ class FeedMessage(msgspec.Struct, frozen=True):
     prev: int
     applied: int
     clock: int
+    sent: int
     sequence: str
     counters: dict[str, Sequence[str | None]] = {}
 

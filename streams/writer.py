@@ -356,7 +356,9 @@ class PartitionWriter:
 
     async def _publish(self, before: Applied, counters: dict[str, Sequence[str | None]]) -> None:
         offset, _, clock = self._applied
-        await self._state.publish(FeedMessage(before.offset, offset, clock, self._sequence, counters))
+        await self._state.publish(
+            FeedMessage(before.offset, offset, clock, self._control.now(), self._sequence, counters)
+        )
 
     async def _tell_crossings(self) -> None:
         """Empty the outbox into Kafka. What Kafka does not take now waits there, and batches do not."""

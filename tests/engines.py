@@ -34,13 +34,13 @@ class Program:
         self.name = name
         self._argv = list(argv)
         self._log = log
-        self._env = {**os.environ, **(env or {})}
+        self.environment = {**os.environ, **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it (again)."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._argv, stdout=log, stderr=log, env=self._env, cwd=ROOT)
+            self._process = subprocess.Popen(self._argv, stdout=log, stderr=log, env=self.environment, cwd=ROOT)
 
     def send(self, number: signal.Signals) -> None:
         """SIGSTOP freezes it, SIGCONT wakes it."""

@@ -11,6 +11,7 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 from redis.asyncio import Redis
 
 from streams.ledger import connect
+from tests.chaos.house import House, furnished
 from tests.chaos.workload import CATALOG, Workload
 from tests.engines import APACHE, Engines
 from tests.support import eventually
@@ -34,6 +35,12 @@ class Stage(NamedTuple):
             return True
 
         await eventually(agrees, timeout=timeout, interval=0.2)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with furnished(tmp_path) as made:
+        yield made
 
 
 BROKERS = ["embedded", *(["apache"] if APACHE else [])]

@@ -6,12 +6,14 @@ from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from metering import counter
 from metering.aggregation import AGGREGATIONS, NAMES, Sample, merge
-from metering.decision import Decision, Knowledge, Used, decide, used_of
-from metering.entitlement import CompiledEntitlement, TenantSnapshot
-from metering.period import DEFAULT_TERMS, KINDS
+from metering.catalog import Limit
+from metering.decision import Decision, Knowledge, Rule, Used, UsedIn, decide, used_of
+from metering.entitlement import CompiledEntitlement, TenantSnapshot, TenantStatus
+from metering.period import DEFAULT_TERMS, KINDS, PeriodKind
 from metering.position import Position
 from metering.quantity import ONE, average, from_text, render
 
@@ -130,3 +132,53 @@ def test_what_the_tenant_has_no_right_to_is_denied_whatever_is_used(
     for known, name, reason in asked:
         decision = decide(known, name, amount, lambda *_: used, NOW, REDIS)
         assert (decision.allowed, decision.reason) == (False, reason)
+
+
+ALL_LIMITS = st.tuples(
+    RIGHTS,
+    st.lists(
+        st.builds(Limit, st.none() | LIMITS, st.sampled_from(KINDS), st.sampled_from(["block", "warn"])), max_size=3
+    ),
+).map(lambda parts: structs.replace(parts[0], further=tuple(parts[1])))
+USED_BY_KIND = st.dictionaries(st.sampled_from(KINDS), USED)
+
+
+def by_kind(used: dict[PeriodKind, Used]) -> UsedIn:
+    return lambda right, period, kind: used.get(kind)
+
+
+@given(ALL_LIMITS, USED_BY_KIND, AMOUNTS)
+def test_no_hard_limit_that_is_known_is_passed_and_each_one_counts(
+    right: CompiledEntitlement, used: dict[PeriodKind, Used], amount: int
+) -> None:
+    decision = decide(snapshot(right), "f", amount, by_kind(used), NOW, REDIS)
+    alone = [
+        decide(
+            snapshot(structs.replace(right, limit=one.limit, period=one.period, on_exceed=one.on_exceed, further=())),
+            "f",
+            amount,
+            by_kind(used),
+            NOW,
+            REDIS,
+        )
+        for one in right.limits
+    ]
+    assert decision.allowed == all(one.allowed for one in alone)
+    if decision.reason == "within-limit":
+        assert {one.reason for one in alone} <= {"within-limit", "unlimited"}
+
+
+@given(ALL_LIMITS, USED_BY_KIND, AMOUNTS, st.integers(0, 9_000), st.sampled_from(["active", "suspended", "cancelled"]))
+def test_the_rules_that_are_shown_agree_with_the_answer(
+    right: CompiledEntitlement, used: dict[PeriodKind, Used], amount: int, age: int, status: TenantStatus
+) -> None:
+    right = structs.replace(right, max_staleness=5_000)
+    plan = structs.replace(snapshot(right), status=status)
+    for feature in ("f", "g", "h"):
+        rules: list[Rule] = []
+        knowledge = Knowledge("memory", NOW - age)
+        decision = decide(plan, feature, amount, by_kind(used), NOW, knowledge, 0, rules)
+        assert decision == decide(plan, feature, amount, by_kind(used), NOW, knowledge)
+        assert decision.allowed == all(rule.allows is not False for rule in rules)
+        unclear = any(rule.allows is None for rule in rules if rule.rule == "limit")
+        assert (rules[-1].rule == "on_unknown") == (unclear and decision.reason != "limit-reached")

@@ -152,13 +152,15 @@ class State:
         applied = await self._redis.hincrby(keys.applied(EPOCH, partition), "offset", 1)
         if told:
             sequence = await self._sequence(partition)
-            await self._publish(partition, FeedMessage(applied - 1, applied, NOW, sequence, {tenant: [field, text]}))
+            await self._publish(
+                partition, FeedMessage(applied - 1, applied, NOW, NOW, sequence, {tenant: [field, text]})
+            )
 
     async def beat(self, tenant: str) -> None:
         """The tenant's partition says where it stands."""
         partition = partition_of(tenant, PARTITIONS)
         applied = int(await self._redis.hget(keys.applied(EPOCH, partition), "offset") or 0)
-        await self._publish(partition, FeedMessage(applied, applied, NOW, await self._sequence(partition)))
+        await self._publish(partition, FeedMessage(applied, applied, NOW, NOW, await self._sequence(partition)))
 
     async def _sequence(self, partition: int) -> str:
         text: Any = await self._redis.get(keys.sequence(EPOCH, partition)) or b""

@@ -118,7 +118,7 @@ async def test_a_counter_that_was_not_told_is_read_again(gate: GateClient, state
     await gate.check("voice")
     await state.counter("grand", "voice", "6", told=False)
     await state.counter("grand", "languages", "1")
-    await eventually(lambda: gate.says("voice", used="6"), what="the gap is seen")
+    await eventually(lambda: gate.says("voice", used="6"), timeout=2, what="the gap is seen")
 
 
 async def test_counters_that_were_replaced_are_read_again(gate: GateClient, state: State, redis: Redis) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metering.catalog import Catalog, from_json, parse_catalog, to_json
+from metering.catalog import Catalog, Feature, Limit, from_json, parse_catalog, to_json
 from metering.errors import InvalidCatalog
 
 WHOLE = """
@@ -193,3 +193,63 @@ def test_merged_mappings_and_anchors_work() -> None:
     catalog = parse_catalog("meters: {a: &a {event: e, aggregation: count}, b: {<<: *a, unit: call}}")
     assert catalog.meters["b"].event == "e"
     assert catalog.meters["b"].unit == "call"
+
+
+def test_a_feature_may_have_further_limits_a_mode_and_a_staleness() -> None:
+    catalog = parse_catalog("""
+meters: {seconds: {event: call, aggregation: sum, value: $.s, scale: 3}}
+features: {voice: {meter: seconds, shadow: true, reservable: true}}
+plans:
+  starter:
+    entitlements:
+      voice:
+        limit: 36000
+        period: billing
+        max_staleness: 30
+        limits: [{limit: 600, period: hour, on_exceed: warn}, {period: day}]
+""")
+    assert catalog.features["voice"] == Feature("seconds", shadow=True, reservable=True)
+    right = catalog.plans["starter"].entitlements["voice"]
+    assert right.further == (Limit("600", "hour", "warn"), Limit(None, "day"))
+    assert right.max_staleness == 30_000
+    assert catalog.periods_of("seconds") == ("hour", "day", "billing")
+    assert from_json(to_json(catalog)) == catalog
+
+
+def test_mistakes_in_further_limits_are_named() -> None:
+    found = problems("""
+meters:
+  seconds: {event: call, aggregation: sum, value: $.s, scale: 3}
+  balance: {event: call, aggregation: sum, value: $.b, signed: true}
+  tongues: {event: call, aggregation: unique, value: $.l}
+features:
+  voice: {meter: seconds, reservable: true, shadow: 1}
+  balance: {meter: balance, reservable: true}
+  tongues: {meter: tongues, reservable: true}
+  cloning: {reservable: true}
+plans:
+  starter:
+    entitlements:
+      voice:
+        limit: 9007199254740.992
+        period: billing
+        max_staleness: 0
+        limits: [{limit: 1, period: billing}, {limit: -1, period: hour, color: red}, {limit: 3}, 7]
+      balance: {limit: 1, period: hour, limits: 5, max_staleness: soon}
+""")
+    assert sorted(found) == [
+        "features.balance.reservable",
+        "features.cloning.reservable",
+        "features.tongues.reservable",
+        "features.voice.shadow",
+        "plans.starter.entitlements.balance.limits",
+        "plans.starter.entitlements.balance.max_staleness",
+        "plans.starter.entitlements.voice.limit",
+        "plans.starter.entitlements.voice.limits[0].period",
+        "plans.starter.entitlements.voice.limits[1].color",
+        "plans.starter.entitlements.voice.limits[1].limit",
+        "plans.starter.entitlements.voice.limits[2].period",
+        "plans.starter.entitlements.voice.limits[3]",
+        "plans.starter.entitlements.voice.limits[3].period",
+        "plans.starter.entitlements.voice.max_staleness",
+    ]

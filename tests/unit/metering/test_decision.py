@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
+from metering.catalog import Limit, OnExceed
 from metering.clock import parse_iso
-from metering.decision import NOTHING, Decision, Knowledge, Used, decide, not_known, used_of
-from metering.entitlement import CompiledEntitlement, TenantSnapshot
-from metering.period import BillingTerm
+from metering.decision import NOTHING, Decision, Knowledge, Used, UsedIn, decide, not_known, used_of
+from metering.entitlement import CompiledEntitlement, CompiledGrant, TenantSnapshot
+from metering.period import BillingTerm, PeriodKind
 from metering.quantity import ONE
 
 NOW = parse_iso("2026-11-23T10:00:00Z")
@@ -98,3 +101,63 @@ def test_a_tenant_that_cannot_be_known_now_is_not_called_unknown() -> None:
 )
 def test_a_counters_text_is_read(aggregation: str, text: str | None, used: Used) -> None:
     assert used_of(aggregation, text) == used
+
+
+def with_limits(*limits: tuple[str, PeriodKind, OnExceed], **more: Any) -> TenantSnapshot:
+    (main, period, on_exceed), *others = limits
+    further = tuple(Limit(*other) for other in others)
+    right = CompiledEntitlement("seconds", "sum", 3, main, period, on_exceed, further=further, **more)
+    return msgspec.structs.replace(SNAPSHOT, entitlements={"voice": right})
+
+
+def in_period(**totals: int) -> UsedIn:
+    return lambda right, period, kind: Used(totals[kind] * ONE, 1) if kind in totals else None
+
+
+def test_of_several_limits_the_one_that_denies_is_shown() -> None:
+    snapshot = with_limits(("100", "billing", "block"), ("10", "hour", "block"), ("20", "day", "warn"))
+    denied = decide(snapshot, "voice", 2 * ONE, in_period(billing=50, hour=9, day=30), NOW, REDIS)
+    assert (denied.allowed, denied.reason, denied.period, denied.used) == (False, "limit-reached", "hour", "9")
+    warned = decide(snapshot, "voice", ONE, in_period(billing=50, hour=9, day=30), NOW, REDIS)
+    assert (warned.allowed, warned.reason, warned.period, warned.policy) == (True, "over-limit", "day", "warn")
+    within = decide(snapshot, "voice", ONE, in_period(billing=95, hour=1, day=1), NOW, REDIS)
+    assert (within.allowed, within.reason, within.period, within.remaining) == (True, "within-limit", "billing", "5")
+
+
+def test_a_limit_that_is_known_denies_whatever_is_not_known_of_another() -> None:
+    snapshot = with_limits(("100", "billing", "block"), ("10", "hour", "block"), on_unknown="open")
+    assert not decide(snapshot, "voice", ONE, in_period(hour=10), NOW, REDIS).allowed
+    opened = decide(snapshot, "voice", ONE, in_period(hour=1), NOW, REDIS)
+    assert (opened.allowed, opened.reason, opened.period, opened.source) == (True, "recovering", "billing", "fallback")
+
+
+def test_grants_add_to_the_main_limit_while_they_are_valid() -> None:
+    grants = (CompiledGrant("a", "5", NOW - 1, NOW + 1), CompiledGrant("b", "7", NOW + 1, NOW + 9))
+    snapshot = with_limits(("10", "billing", "block"), ("14", "hour", "block"), grants=grants)
+    granted = decide(snapshot, "voice", ONE, in_period(billing=14, hour=0), NOW, REDIS)
+    assert (granted.allowed, granted.limit, granted.remaining) == (True, "15", "1")
+    assert not decide(snapshot, "voice", ONE, in_period(billing=15, hour=0), NOW, REDIS).allowed
+    assert decide(snapshot, "voice", ONE, in_period(billing=0, hour=14), NOW, REDIS).period == "hour"
+
+
+def test_knowledge_that_is_too_old_leaves_it_to_the_policy() -> None:
+    snapshot = with_limits(("10", "billing", "block"), max_staleness=5_000)
+    old = Knowledge("memory", NOW - 5_001)
+    stale = decide(snapshot, "voice", ONE, in_period(billing=0), NOW, old)
+    assert (stale.allowed, stale.reason, stale.policy, stale.source) == (False, "stale", "closed", "fallback")
+    assert decide(snapshot, "voice", ONE, in_period(billing=0), NOW, Knowledge("memory", NOW - 5_000)).allowed
+
+
+def test_in_shadow_mode_what_would_be_denied_is_allowed_and_says_why() -> None:
+    shadowed = msgspec.structs.replace(with_limits(("10", "billing", "block")), shadow=("voice", "white-label"))
+    for feature, reason in (("voice", "limit-reached"), ("white-label", "not-entitled")):
+        answer = decide(shadowed, feature, ONE, in_period(billing=10), NOW, REDIS)
+        assert (answer.allowed, answer.reason, answer.mode, answer.shadowed) == (True, reason, "shadow", True)
+    within = decide(shadowed, "voice", ONE, in_period(billing=1), NOW, REDIS)
+    assert (within.allowed, within.mode, within.shadowed) == (True, "shadow", False)
+
+
+def test_after_a_trial_nothing_is_granted() -> None:
+    over = msgspec.structs.replace(SNAPSHOT, trial_ends=NOW)
+    assert decide(over, "cloning", 0, not_known, NOW, REDIS).reason == "trial-ended"
+    assert decide(over, "cloning", 0, not_known, NOW - 1, REDIS).reason == "granted"

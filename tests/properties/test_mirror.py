@@ -1,0 +1,144 @@
+"""The mirror never says that its knowledge is newer than it is, whatever gets lost or comes late; and it catches up."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enforcement.mirror import Epoch, Mirror, Reading
+from metering.catalog import Catalog
+from metering.entitlement import compile_snapshot, encode
+from metering.feed import FeedMessage
+from metering.period import DEFAULT_TERMS
+
+TENANTS = ("acme", "bolt")
+TEXT = {name: encode(compile_snapshot(name, "active", None, DEFAULT_TERMS, Catalog(), 1)) for name in TENANTS}
+
+
+class Past(NamedTuple):
+    """What stood in Redis from instant `since` on."""
+
+    since: int
+    reading: Reading
+
+
+class World:
+    """One partition in Redis, its feed, and a gate that reads it over a slow line."""
+
+    def __init__(self) -> None:
+        self.now = 1000
+        self.counters: dict[str, dict[str, str]] = {name: {} for name in TENANTS}
+        self.applied, self.sequence = 0, "a"
+        self.past: list[Past] = []
+        self.told: list[FeedMessage] = []
+        self.mirror = Mirror(10)
+        self.mirror.move(Epoch(1, 1))
+        self.asked: list[tuple[int, int, Reading]] = []
+        self._stands()
+
+    def _stands(self) -> None:
+        counters = {name: dict(own) for name, own in self.counters.items()}
+        self.past.append(Past(self.now, Reading(self.applied, self.sequence, counters)))
+
+    def count(self, tenant: str, lost: bool) -> None:
+        """A batch is applied and told."""
+        before, self.applied = self.applied, self.applied + 1
+        self.counters[tenant]["f"] = str(self.applied)
+        self._stands()
+        if not lost:
+            self.told.append(
+                FeedMessage(before, self.applied, 0, self.now, self.sequence, {tenant: ["f", str(self.applied)]})
+            )
+
+    def repair(self, tenant: str) -> None:
+        """Counters are replaced without a new offset."""
+        self.sequence += "a"
+        self.counters[tenant] = {"f": f"{self.applied}.5"}
+        self._stands()
+
+    def beat(self) -> None:
+        """The writer says where it stands."""
+        self.told.append(FeedMessage(self.applied, self.applied, 0, self.now, self.sequence))
+
+    def hear(self) -> None:
+        """The oldest message that is under way arrives."""
+        if self.told:
+            self.mirror.hear(0, self.told.pop(0), self.now)
+
+    def ask(self, names: tuple[str, ...]) -> None:
+        """Redis reads; the answer is under way."""
+        reading = self.past[-1].reading
+        some = Reading(reading.applied, reading.sequence, {name: reading.counters[name] for name in names})
+        self.asked.append((self.now, self.mirror.partitions[0].gaps, some))
+
+    def answer(self) -> None:
+        """The oldest answer arrives; one for all that is known says that nothing is missed."""
+        if not self.asked:
+            return
+        began, gaps, reading = self.asked.pop(0)
+        known = set(self.mirror.tenants)
+        if self.mirror.is_behind(0, reading):
+            return
+        for name in reading.counters:
+            self.mirror.plan(name, TEXT[name])
+        if self.mirror.accepts(0, reading) and known <= set(reading.counters):
+            self.mirror.verified(0, gaps, began)
+
+    def check(self) -> None:
+        """What is known was so at or after the instant that is said."""
+        self.mirror.plans_fresh = self.now
+        for name, tenant in self.mirror.tenants.items():
+            as_of = self.mirror.knowledge(tenant).as_of
+            later = [
+                past for n, past in enumerate(self.past) if n + 1 == len(self.past) or self.past[n + 1].since > as_of
+            ]
+            assert tenant.counters in [past.reading.counters[name] for past in later] or as_of == 0
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["count", "lose", "repair", "beat", "hear", "hear", "ask", "answer"]), st.integers(0, 2)),
+    max_size=40,
+)
+
+
+def _play(world: World, steps: list[tuple[str, int]]) -> None:
+    for step, which in steps:
+        world.now += 1
+        tenant, names = TENANTS[which % 2], (TENANTS[:1], TENANTS[1:], TENANTS)[which]
+        if step == "count":
+            world.count(tenant, lost=False)
+        elif step == "lose":
+            world.count(tenant, lost=True)
+        elif step == "repair":
+            world.repair(tenant)
+        elif step == "ask":
+            world.ask(names)
+        else:
+            getattr(world, step)()
+        world.check()
+
+
+@settings(max_examples=600)
+@given(STEPS)
+def test_knowledge_is_never_older_than_the_mirror_says(steps: list[tuple[str, int]]) -> None:
+    _play(World(), steps)
+
+
+@given(STEPS)
+def test_after_a_beat_and_a_reading_the_mirror_is_what_redis_is(steps: list[tuple[str, int]]) -> None:
+    world = World()
+    _play(world, steps)
+    world.beat()
+    while world.told:
+        world.hear()
+    while world.asked:
+        world.answer()
+    for _ in range(2):  # the first may find that something was missed
+        world.now += 1
+        world.ask(TENANTS)
+        world.answer()
+    assert not world.mirror.partitions[0].missed
+    assert {name: tenant.counters for name, tenant in world.mirror.tenants.items()} == world.counters
+    assert world.mirror.partitions[0].fresh == world.now
