@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from enforcement import metrics, redis_reads
 from enforcement.mirror import Epoch, Mirror
 from metering import keys
-from metering.clock import Clock
+from metering.clock import SECOND_MS, Clock
 from metering.feed import decode
 from metering.partition import partition_of
 
@@ -79,6 +79,10 @@ class Follower:
                 _log.warning("Redis", trouble=trouble) if trouble else _log.info("Redis answers")
             self._trouble = trouble
             metrics.REDIS_UP.set(trouble is None)
+            metrics.TENANTS.set(len(self._mirror.tenants))
+            metrics.STALENESS.set(
+                (self._clock.now_ms() - self._mirror.fresh) / SECOND_MS if self._mirror.tenants else 0
+            )
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _heed(self, signs: redis_reads.Signs) -> None:

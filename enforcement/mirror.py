@@ -121,6 +121,11 @@ class Mirror:
             self.tenants.move_to_end(tenant)
         return found
 
+    @property
+    def fresh(self) -> int:
+        """Instant (ms UTC) as of which all that is known was so."""
+        return min([self.plans_fresh, *(partition.fresh for partition in self.partitions)])
+
     def knowledge(self, tenant: Tenant) -> Knowledge:
         """How old what is known of a tenant is."""
         as_of = self.plans_fresh

@@ -120,12 +120,15 @@ class Layout:
             ProcessSpec(
                 name,
                 _python(_PACKAGES[name.split("-")[0]]),
-                {**environment, f"TALLYGATE_{name.split('-')[0].upper()}_OPS_PORT": str(port)},
+                {**environment, **self._own(name), f"TALLYGATE_{name.split('-')[0].upper()}_OPS_PORT": str(port)},
                 partial(http_ok, f"{_http(port)}/readyz"),
                 stop_grace_s=_GRACE_SECONDS,
             )
             for name, port in self._ops.items()
         ]
+
+    def _own(self, name: str) -> dict[str, str]:
+        return {"TALLYGATE_GATE_MEMORY": str(self._data / f"{name}.memory")} if name.startswith("gate") else {}
 
     def _environment(self) -> dict[str, str]:
         ours = {
