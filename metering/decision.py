@@ -87,10 +87,15 @@ class Standing(NamedTuple):
 
     def exceeds(self, aggregation: str | None, amount: int) -> bool:
         """Whether `amount` more passes what is allowed; usage that is not known passes nothing."""
-        if self.allowance is None or self.used is None:
+        used, allowance = self.used, self.allowance
+        if allowance is None or used is None:
             return False
-        after = _after(aggregation, self.used, self.reserved, amount)
-        return after.total > self.allowance * max(after.events, 1)
+        if aggregation == "avg":
+            return used.total > allowance * max(used.events, 1)
+        if aggregation in ("max", "min") and used.events:
+            extreme = max if aggregation == "max" else min
+            return extreme(used.total, amount) > allowance
+        return used.total + self.reserved + amount > allowance
 
 
 class Rule(NamedTuple):
@@ -275,7 +280,7 @@ def _judge(
             over = over or at
         elif at.used is None and at.allowance is not None:
             unknown = unknown or at
-        if at.allowance is not None and (least.allowance is None or _left(at) < _left(least)):
+        if at is not least and at.allowance is not None and (least.allowance is None or _left(at) < _left(least)):
             least = at
         if rules is not None:
             _look_at_limit(rules, at, exceeds)
@@ -313,16 +318,6 @@ def _look_at_limit(rules: list[Rule], at: Standing, exceeds: bool) -> None:
         "on_exceed": at.limit.on_exceed,
     }
     rules.append(Rule("limit", allows, detail))
-
-
-def _after(aggregation: str | None, used: Used, reserved: int, amount: int) -> Used:
-    if aggregation == "avg":
-        return used
-    if aggregation == "max":
-        return Used(max(used.total, amount) if used.events else amount, 1)
-    if aggregation == "min":
-        return Used(min(used.total, amount) if used.events else amount, 1)
-    return Used(used.total + reserved + amount, 1)
 
 
 def text_of(scale: int, used: Used) -> str:

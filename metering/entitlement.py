@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -45,7 +46,12 @@ class CompiledEntitlement(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def limits(self) -> tuple[Limit, ...]:
         """All limits of a metered feature, the plan's main one first."""
-        return () if self.period is None else (Limit(self.limit, self.period, self.on_exceed), *self.further)
+        return () if self.period is None else _all(self.limit, self.period, self.on_exceed, self.further)
+
+
+@lru_cache(maxsize=4096)
+def _all(limit: str | None, period: PeriodKind, on_exceed: OnExceed, further: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    return Limit(limit, period, on_exceed), *further
 
 
 class TenantSnapshot(msgspec.Struct, frozen=True):
