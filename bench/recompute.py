@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from importlib import resources
 from typing import Any
@@ -17,6 +18,7 @@ _EVENTS, _AT_ONCE = 1_000_000, 50_000
 _HOURS_AGO = 3
 _TENANT = "bench-recompute"
 _PATIENCE_SECONDS = 120
+_LOOK_SECONDS = 0.5
 
 
 async def recompute(clickhouse: str, epoch: int) -> list[float]:
@@ -25,6 +27,7 @@ async def recompute(clickhouse: str, epoch: int) -> list[float]:
     try:
         hour = int(time.time() * 1000) // HOUR_MS - _HOURS_AGO
         await _fill(client, hour, epoch)
+        await _merged(client)
         tables, window = RollupTables(client), HourWindow(_TENANT, hour)
         took = []
         for turn in range(WINDOWS + 1):
@@ -40,6 +43,13 @@ async def recompute(clickhouse: str, epoch: int) -> list[float]:
         return took[1:]  # the first reads from disk what the others find in memory
     finally:
         await client.close()
+
+
+async def _merged(client: Any) -> None:
+    """Wait until ClickHouse does not merge any more what the rows before have left: that is not this row's work."""
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while (await client.query("SELECT count() FROM system.merges")).result_rows[0][0]:  # noqa: ASYNC110 (ClickHouse tells)
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _fill(client: Any, hour: int, epoch: int) -> None:
