@@ -102,7 +102,8 @@ class Follower:
             for name, text in found.items():
                 self._mirror.plan(name, text)
         self._number = signs.number
-        self._mirror.plans_fresh = began
+        if signs.whole:
+            self._mirror.plans_fresh = began
 
     # Feeds
 

@@ -12,18 +12,22 @@ from redis.backoff import NoBackoff
 from enforcement.mirror import Epoch, Reading
 from metering import keys
 
+_CHANGED_AT_ONCE = 5000
+"""More than are ever written with one number (tenancy/snapshots.py)."""
+
 
 class Signs(NamedTuple):
     """Where counters and plans stand: a few small values that are looked at all the time.
 
-    `published`: plans are there, as far as they are known; `changed`: the tenants whose plans were written since the
-    number that was asked with; `number`: the one to ask with next.
+    `published`: plans are there, as far as they are known; `changed`: tenants whose plans were written since the number
+    that was asked with; `number`: the one to ask with next; `whole`: there are no more of them than these.
     """
 
     epoch: Epoch | None
     published: bool
     changed: Sequence[str]
     number: int
+    whole: bool
 
 
 def connect(url: str, connections: int, seconds: float) -> Redis:
@@ -45,11 +49,14 @@ async def signs(redis: Redis, since: int) -> Signs:
     pipe.get(keys.EPOCH)
     pipe.get(keys.SNAPSHOTS)
     pipe.get(keys.SNAPSHOT_CHANGES)
-    pipe.zrangebyscore(keys.CHANGED_SNAPSHOTS, f"({since}", "+inf", withscores=True)
+    pipe.zrangebyscore(keys.CHANGED_SNAPSHOTS, f"({since}", "+inf", 0, _CHANGED_AT_ONCE, withscores=True)
     epoch, published, number, changed = await pipe.execute()
     names = [name.decode() for name, _ in changed]
+    whole = len(names) < _CHANGED_AT_ONCE
     newest = max([int(number or 0), *(int(score) for _, score in changed)])
-    return Signs(_epoch(epoch), published is not None, names, newest)
+    if not whole:  # of those that were written with the last one's number there may be more
+        newest = int(changed[-1][1]) - 1
+    return Signs(_epoch(epoch), published is not None, names, newest, whole)
 
 
 async def plans(redis: Redis, names: Sequence[str]) -> dict[str, bytes | None]:

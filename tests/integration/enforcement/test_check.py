@@ -252,3 +252,13 @@ async def test_an_explained_answer_shows_each_rule_and_agrees_with_them(gate: Ga
         ("limit", False),
     ]
     assert (answer["rules"][2]["used"], answer["rules"][2]["limit"]) == ("36000", "36000")
+
+
+async def test_a_change_of_very_many_plans_is_seen_of_each(gate: GateClient, state: State, redis: Redis) -> None:
+    await state.tenant("zzz-last")
+    assert (await gate.check("cloning", "zzz-last"))["allowed"]
+    await state.tenant("zzz-last", plan=None)
+    numbers = [await redis.incr(keys.SNAPSHOT_CHANGES) for _ in range(13)]
+    many = {f"hotel-{number}": numbers[number // 1000] for number in range(12_500)}
+    await redis.zadd(keys.CHANGED_SNAPSHOTS, {**many, "zzz-last": numbers[-1]})
+    await eventually(lambda: gate.says("cloning", "zzz-last", reason="not-entitled"), timeout=5)
