@@ -14,6 +14,7 @@ from cli import (
     catalog,
     check,
     dead,
+    decisions,
     demo,
     key,
     migrate,
@@ -63,6 +64,7 @@ app.command(epilog=send.EXAMPLES, rich_help_panel=_USE)(send.send)
 app.command(epilog=usage.EXAMPLES, rich_help_panel=_USE)(usage.usage)
 app.command(epilog=check.EXAMPLES, rich_help_panel=_USE)(check.check)
 app.command(epilog=alerts.EXAMPLES, rich_help_panel=_USE)(alerts.alerts)
+app.command(epilog=decisions.EXAMPLES, rich_help_panel=_USE)(decisions.decisions)
 app.command(epilog=void.EXAMPLES, rich_help_panel=_USE)(void.void)
 app.command(epilog=trace.EXAMPLES, rich_help_panel=_PROVE)(trace.trace)
 app.command(epilog=reconcile.EXAMPLES, rich_help_panel=_PROVE)(reconcile.reconcile)

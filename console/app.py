@@ -10,12 +10,13 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from console import gateway
-from console.api import alerts, catalog, keys, letters, operations, system, tenants, trace, usage, voids
+from console.api import alerts, catalog, decisions, keys, letters, operations, system, tenants, trace, usage, voids
 from console.clickhouse import ClickHouse
 from console.deps import (
     CATALOGS,
     COUNTERS,
     DATABASE,
+    DECISIONS,
     EPOCHS,
     LETTERS,
     OPERATIONS,
@@ -39,6 +40,7 @@ from tenancy.epochs import Epochs
 from tenancy.keys import KeyRing
 from tenancy.operations import Operations
 from tenancy.snapshots import Publisher
+from usage.decisions import DecisionReader
 from usage.letters import Letters
 from usage.reader import CounterReader, UsageReader
 from usage.trace import Tracer
@@ -78,13 +80,14 @@ def build(settings: Settings) -> web.Application:
     app[USAGE] = UsageReader(clickhouse)
     app[WINDOWS] = WindowReader(clickhouse)
     app[LETTERS] = Letters(clickhouse)
+    app[DECISIONS] = DecisionReader(clickhouse)
     app[COUNTERS] = CounterReader(redis)
     app[_CLICKHOUSE] = clickhouse
     app[_PUBLISHER] = publisher
     app[_WATCHES] = list(watches.values())
     app.cleanup_ctx.extend([_stores, gateway.session, _running])
     add_openapi_route(app, "console")
-    for resource in (tenants, keys, catalog, usage, voids, trace, letters, alerts, operations, system):
+    for resource in (tenants, keys, catalog, usage, voids, trace, letters, alerts, decisions, operations, system):
         app.add_routes(resource.routes)
     return app
 

@@ -19,6 +19,7 @@ from tenancy.epochs import Epochs
 from tenancy.keys import Principal
 from tenancy.operations import Operations
 from tenancy.tenants import Tenant
+from usage.decisions import DecisionReader
 from usage.letters import Letters
 from usage.reader import CounterReader, UsageReader
 from usage.trace import Tracer
@@ -34,6 +35,7 @@ TRACER = web.AppKey("tracer", Tracer)
 USAGE = web.AppKey("usage", UsageReader)
 WINDOWS = web.AppKey("windows", WindowReader)
 LETTERS = web.AppKey("letters", Letters)
+DECISIONS = web.AppKey("decisions", DecisionReader)
 COUNTERS = web.AppKey("counters", CounterReader)
 
 B = TypeVar("B")

@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from enforcement import handlers, metrics
+from enforcement.decided import Tally, Teller
 from enforcement.follower import Follower
 from enforcement.gate import Gate
 from enforcement.gathered import GatheredLoads
@@ -68,12 +69,16 @@ async def _gate(app: web.Application) -> AsyncIterator[None]:
     redis = connect(settings.redis, settings.redis_connections, settings.redis_seconds)
     mirror = Mirror(settings.tenants)
     follower = Follower(redis, mirror, clock, settings.redis_seconds)
-    app[handlers.GATE] = Gate(mirror, GatheredLoads(follower.load).load, clock)
+    tally = Tally() if settings.kafka else None
+    app[handlers.GATE] = Gate(mirror, GatheredLoads(follower.load).load, clock, tally)
     app[HEALTH].add("counters", follower.trouble)
     warm = WarmStart(mirror, Path(settings.memory)) if settings.memory else None
     if warm is not None:
         _log.info("known from before", tenants=warm.load())
-    running = [asyncio.create_task(follower.run()), *([asyncio.create_task(warm.run())] if warm else [])]
+    services = [follower.run(), *([warm.run()] if warm else [])]
+    if settings.kafka and tally is not None:
+        services.append(Teller(tally, settings.kafka).run())
+    running = [asyncio.create_task(service) for service in services]
     yield
     for task in running:
         task.cancel()

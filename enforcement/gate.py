@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from enforcement import metrics
+from enforcement.decided import Tally
 from enforcement.gathered import Load
 from enforcement.mirror import Mirror, Tenant
 from metering.clock import Clock
@@ -21,10 +22,11 @@ class Check(NamedTuple):
 
 
 class Gate:
-    """Answers checks; consumes nothing. `load` gets to know tenants."""
+    """Answers checks; consumes nothing. `load` gets to know tenants, `tally` counts what is decided."""
 
-    def __init__(self, mirror: Mirror, load: Load, clock: Clock) -> None:
+    def __init__(self, mirror: Mirror, load: Load, clock: Clock, tally: Tally | None = None) -> None:
         self._mirror = mirror
+        self._tally = tally
         self._load = load
         self._clock = clock
 
@@ -62,4 +64,6 @@ class Gate:
                 knowledge = Knowledge("redis", now, knowledge.unknown)
         decision = decide(snapshot, check.feature, check.amount, used, now, knowledge, 0, rules)
         metrics.answered(decision.reason, decision.source, decision.shadowed)
+        if self._tally is not None:
+            self._tally.add(check.tenant, decision, now)
         return decision

@@ -31,6 +31,9 @@ def answered(reason: str, source: str, shadowed: bool) -> None:
 
 TENANTS = Gauge("tallygate_gate_tenants", "Tenants that the gate knows by heart.")
 STALENESS = Gauge("tallygate_gate_staleness_seconds", "Age of the oldest of what the gate knows.")
+DECISIONS_LOST = Counter(
+    "tallygate_gate_decisions_lost", "Checks that are missing in the counts of decisions: Kafka was away for too long."
+)
 RESYNCS = Counter("tallygate_gate_resyncs", "Partitions of which all known tenants were read again.")
 READS_FAILED = Counter("tallygate_gate_redis_reads_failed", "Reads that Redis did not answer in time, or at all.")
 REDIS_UP = Gauge("tallygate_gate_redis_up", "1 while Redis answers.")

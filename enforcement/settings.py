@@ -15,6 +15,9 @@ class Settings(msgspec.Struct, frozen=True):
 
     redis: Annotated[str, Meta(description="where counters and plans are read, redis://…", min_length=1)]
     sql: Annotated[str, Meta(description="SQLAlchemy async URL of the keys", min_length=1)]
+    kafka: Annotated[
+        str | None, Meta(description="host:port where decisions are told; without it nobody counts them")
+    ] = None
     host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(description="public port, shared by several gates", ge=1, le=65535)] = 8081
     ops_port: Annotated[int | None, Meta(description="this process's own port for probes and metrics")] = None

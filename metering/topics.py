@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CROSSINGS = "usage.crossings"
+DECISIONS = "usage.decisions"
 
 
 def events(epoch: int) -> str:

@@ -19,6 +19,7 @@ from mode import Service
 
 from service.health import Health
 from streams.alerts import add_alerts
+from streams.decisions import add_decisions
 from streams.settings import Settings
 from streams.writer import Probe, no_probe
 from tenancy.database import Database
@@ -95,6 +96,7 @@ class DerivedStreams(Service):  # type: ignore[misc]
             broker_heartbeat_interval=self._settings.session_ms / 5000,
         )
         add_alerts(app, database, self._probe)
+        add_decisions(app, self._settings.clickhouse)
         return app
 
     def _failure(self) -> str | None:

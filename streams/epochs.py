@@ -136,7 +136,7 @@ def kept_by(held: Set[tuple[int, int]], epochs: Sequence[Epoch]) -> list[tuple[E
 
 async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None, new: bool = False) -> Epoch:
     """The epoch that gateways write to, begun if there is none, if its topic is gone, or if a change is asked for.
-    The topic of crossings is made beside it.
+    The topics of crossings and decisions are made beside it.
 
     `partitions` None keeps what is there. Safe to repeat after a crash at any point. Raises Unavailable.
     """
@@ -148,8 +148,9 @@ async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None
     try:
         current = await epochs.current()
         existing = set(await admin.list_topics())
-        if topics.CROSSINGS not in existing:
-            await _create(admin, topics.CROSSINGS, DEFAULT_PARTITIONS, {})
+        for name in (topics.CROSSINGS, topics.DECISIONS):
+            if name not in existing:
+                await _create(admin, name, DEFAULT_PARTITIONS, {})
         if current is None:
             # Topics that this control plane has not made are another system's: left alone, never written to.
             others = [number for name in existing if (number := topics.epoch_of(name)) is not None]

@@ -44,6 +44,9 @@ DRIFT = Gauge("tallygate_drift", "What two stores said otherwise at the last rec
 RECONCILED = Gauge("tallygate_reconciled_timestamp_seconds", "When this process last reconciled its partitions")
 CROSSINGS = Counter("tallygate_crossings", "Crossings that Kafka acknowledged; some are told twice")
 ALERTS = Counter("tallygate_alerts", "Crossings read from Kafka by what became of them", ["outcome"])
+DECISIONS = Counter(
+    "tallygate_decisions", "Messages of gates' decisions read from Kafka by what became of them", ["outcome"]
+)
 RETENTION_REWRITES = Counter("tallygate_retention_rewrites", "Rewrites of a table or month that cleared payloads")
 ROLLUP_WINDOWS = Counter("tallygate_rollup_windows", "Hour windows computed from the ledger")
 ROLLUP_SECONDS = Histogram("tallygate_rollup_seconds", "One look at all partitions for windows to compute")

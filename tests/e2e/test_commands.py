@@ -181,3 +181,25 @@ def test_a_second_system_on_the_same_directory_is_refused(system: RunningSystem)
 
     assert second.code == 2
     assert "already runs" in second.stderr
+
+
+def test_what_the_gate_decided_is_counted(system: RunningSystem) -> None:
+    key = _tenant(system, "asker")
+    for feature, times in (("voice-cloning", 3), ("max-upload-mb", 2), ("teleport", 1)):
+        for _ in range(times):
+            system.tallygate("check", "asker", feature, key=key)
+
+    def counted() -> bool:
+        answer = system.tallygate("decisions", "asker", "--window", "hour", key=key)
+        assert answer.code == 0, answer.stderr
+        found = {(row["feature"], row["allowed"], row["reason"]): row["checks"] for row in answer.json["rows"]}
+        return found == {
+            ("voice-cloning", False, "not-entitled"): 3,
+            ("max-upload-mb", True, "granted"): 2,
+            ("", False, "unknown-feature"): 1,
+        }
+
+    wait_until(counted, timeout=30, what="six checks by feature and reason")
+    (cloning,) = system.tallygate("decisions", "asker", "--feature", "voice-cloning", key=key).json["rows"]
+    assert cloning["checks"] == 3
+    assert system.tallygate("decisions", "nobody").code != 0

@@ -1,0 +1,113 @@
+"""Counts what the gate decides, minute by minute, and tells it to Kafka now and then. No check ever waits for that."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from enforcement import metrics
+from metering import topics
+from metering.clock import MINUTE_MS
+from metering.decided import Decided, Slot, encode
+from metering.decision import Decision
+
+_log = structlog.get_logger(__name__)
+_MOST = 50_000
+"""Slots that wait to be told: while Kafka is away there is a limit to what is remembered."""
+_SECONDS = 1.0
+_NOBODYS = ("unknown-tenant", "unavailable")
+
+
+class Tally:
+    """Counts of one gate; `most` slots."""
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
+        self._counts: dict[Slot, int] = {}
+
+    def add(self, tenant: str, decision: Decision, now: int) -> None:
+        """Count a decision made at `now` (ms UTC)."""
+        reason = decision.reason
+        slot = Slot(
+            now // MINUTE_MS,
+            "" if decision.standing is None and reason in _NOBODYS else tenant,
+            "" if reason == "unknown-feature" or reason in _NOBODYS else decision.feature,
+            reason,
+            decision.source,
+            decision.allowed,
+            decision.shadowed,
+        )
+        count = self._counts.get(slot)
+        if count is not None:
+            self._counts[slot] = count + 1
+        elif len(self._counts) < self._most:
+            self._counts[slot] = 1
+        else:
+            metrics.DECISIONS_LOST.inc()
+
+    def take(self) -> tuple[tuple[Slot, int], ...]:
+        """All that was counted since the last time."""
+        counts, self._counts = self._counts, {}
+        return tuple(counts.items())
+
+
+class Teller:
+    """Sends what a tally has counted; what Kafka does not take is tried again as it is."""
+
+    def __init__(self, tally: Tally, kafka: str) -> None:
+        self._tally = tally
+        self._kafka = kafka
+        self._sender = secrets.token_hex(8)
+        self._number = 0
+
+    async def run(self) -> None:
+        """Until cancelled; then what is left is told, if Kafka takes it at once."""
+        producer: AIOKafkaProducer | None = None
+        message: bytes | None = None
+        try:
+            while True:
+                await asyncio.sleep(_SECONDS)
+                message = message or self._next()
+                if message is None:
+                    continue
+                try:
+                    if producer is None:
+                        producer = await self._connected()
+                    await producer.send_and_wait(topics.DECISIONS, message, key=self._sender.encode())
+                    message = None
+                except (KafkaError, OSError) as error:
+                    _log.warning("decisions wait", reason=repr(error))
+        finally:
+            if producer is not None:
+                await self._goodbye(producer, message)
+
+    async def _connected(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(bootstrap_servers=self._kafka, acks="all", request_timeout_ms=5_000)
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+    async def _goodbye(self, producer: AIOKafkaProducer, message: bytes | None) -> None:
+        try:
+            async with asyncio.timeout(_SECONDS):
+                for last in (message, self._next()):
+                    if last is not None:
+                        await producer.send_and_wait(topics.DECISIONS, last, key=self._sender.encode())
+        except (KafkaError, OSError, TimeoutError) as error:
+            _log.warning("the last decisions were not told", reason=repr(error))
+        finally:
+            await producer.stop()
+
+    def _next(self) -> bytes | None:
+        counts = self._tally.take()
+        if not counts:
+            return None
+        self._number += 1
+        return encode(Decided(self._sender, self._number, counts))
