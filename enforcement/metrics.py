@@ -16,6 +16,9 @@ REQUEST_SECONDS = Histogram(
 SHADOW_DENIALS = Counter(
     "tallygate_gate_shadow_denials", "Checks that would have been denied but for the feature's shadow mode.", ["reason"]
 )
+RESERVATIONS = Counter(
+    "tallygate_gate_reservations", "Reservations, commits and releases, by what became of them.", ["outcome"]
+)
 TENANTS = Gauge("tallygate_gate_tenants", "Tenants that the gate knows by heart.")
 STALENESS = Gauge("tallygate_gate_staleness_seconds", "Age of the oldest of what the gate knows.")
 RESYNCS = Counter("tallygate_gate_resyncs", "Partitions of which all known tenants were read again.")

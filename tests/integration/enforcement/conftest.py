@@ -40,7 +40,7 @@ meters:
   seats: {event: seats, aggregation: latest, value: $.seats}
   calls: {event: call, aggregation: count}
 features:
-  voice: {meter: seconds}
+  voice: {meter: seconds, reservable: true}
   languages: {meter: languages}
   peak: {meter: peak}
   wait: {meter: wait}
@@ -60,6 +60,13 @@ plans:
       calls: {period: hour}
       cloning: true
       upload: {value: 20}
+  tight:
+    entitlements:
+      voice: {limit: 10, period: billing, limits: [{limit: 4.5, period: hour}]}
+      calls: {limit: 10, period: hour}
+  generous:
+    entitlements:
+      voice: {limit: 10, period: billing, on_exceed: allow}
 """)
 TERMS = (BillingTerm(0, parse_iso("2026-01-31T00:00:00Z"), "Europe/Berlin"),)
 NOW = parse_iso("2026-11-23T10:00:00Z")
