@@ -95,7 +95,7 @@ class Reservations:
         if outcome == "recovering":
             raise TryLater(
                 "it is not known what is held: Redis was begun anew, or counters are being rebuilt",
-                (int(until) - int(instant)) / 1000,
+                min(int(until) - int(instant), self._longest) / 1000,
             )
         held = nanos_of(int(reserved), right.scale)
         more = amount

@@ -92,8 +92,8 @@ def holds(epoch: int, partition: int, tenant: str) -> str:
 
 
 def holding(epoch: int, partition: int) -> str:
-    """Hash that vouches for a partition's holds: `run` (of the server that has all of them), `since` (instant in ms from
-    which reservations are allowed), `latest` (until when a hold may last), `number` of the last change told on
+    """Hash that vouches for a partition's holds: `run` (of the server that has all of them), `since` (instant in ms
+    from which reservations are allowed), `latest` (until when a hold may last), `number` of the last change told on
     `holds_feed`."""
     return _partition(epoch, partition, "holding")
 
