@@ -54,13 +54,14 @@ class Gate:
     def _decide(self, check: Check, tenant: Tenant | None, read: bool, rules: list[Rule] | None) -> Decision:
         """`read`: the tenant was not known before this check came."""
         now = self._clock.now_ms()
+        reserved = 0 if tenant is None else tenant.reserved(check.feature, now)
         if tenant is None:
             used, snapshot, knowledge = not_known, None, Knowledge("fallback", now)
         else:
             used, snapshot, knowledge = tenant.used, tenant.snapshot, self._mirror.knowledge(check.tenant, tenant)
             if read:
                 knowledge = Knowledge("redis", now, knowledge.unknown)
-        decision = decide(snapshot, check.feature, check.amount, used, now, knowledge, 0, rules)
+        decision = decide(snapshot, check.feature, check.amount, used, now, knowledge, reserved, rules)
         metrics.CHECKS.labels(decision.reason, decision.source).inc()
         if decision.shadowed:
             metrics.SHADOW_DENIALS.labels(decision.reason).inc()

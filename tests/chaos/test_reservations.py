@@ -141,10 +141,11 @@ async def hotel(tmp_path: Path) -> AsyncIterator[Hotel]:
 async def killing(hotel: Hotel, chance: random.Random) -> None:
     """Kill a gate now and then, and start it again."""
     while True:
-        await asyncio.sleep(chance.uniform(0.2, 0.6))  # when it strikes must not depend on what it strikes
+        await asyncio.sleep(chance.uniform(0.1, 0.5))  # when it strikes must not depend on what it strikes
         gate = hotel.gates[chance.randrange(GATES)]
         gate.kill()
         gate.start()
+        await eventually(gate.ready, timeout=60)
 
 
 async def client(hotel: Hotel, tenant: str, number: int, chance: random.Random, reported: set[str]) -> None:

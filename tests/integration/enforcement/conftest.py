@@ -159,6 +159,16 @@ class State:
         if told:
             await self._publish(partition, FeedMessage(applied - 1, applied, NOW, "", {tenant: [field, text]}))
 
+    async def counts(self, tenant: str, id: str, text: str, at: int) -> None:
+        """A counter of `voice` in the hour of `at`, from an event that names a reservation."""
+        field = keys.counter_field("seconds", "hour", period_of("hour", at).start)
+        partition = partition_of(tenant, PARTITIONS)
+        await self._redis.hset(keys.counters(EPOCH, partition, tenant), field, text)
+        await self._redis.hset(keys.holds(EPOCH, partition, tenant), f"voice:{id}", "counted")
+        applied = await self._redis.hincrby(keys.applied(EPOCH, partition), "offset", 1)
+        message = FeedMessage(applied - 1, applied, at, "", {tenant: [field, text]}, {tenant: [f"voice:{id}"]})
+        await self._publish(partition, message)
+
     async def beat(self, tenant: str) -> None:
         """The tenant's partition says where it stands."""
         partition = partition_of(tenant, PARTITIONS)

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from metering import keys
 from metering.partition import partition_of
 from tests.integration.enforcement.conftest import EPOCH, PARTITIONS, GateClient, State, Valkey
-from tests.support import eventually
+from tests.support import SetClock, eventually
 
 TENANT = "tight"
 AT = EPOCH, partition_of(TENANT, PARTITIONS)
@@ -132,6 +132,26 @@ async def test_what_can_never_be_held_is_refused(gate: GateClient, wrong: dict[s
 async def test_only_what_the_catalog_calls_reservable_can_be_held(gate: GateClient) -> None:
     assert (await reserve(gate, 1, 422, feature="calls"))["type"].endswith("/not-reservable")
     assert (await reserve(gate, 1, 409, feature="cloning"))["reason"] == "not-entitled"
+
+
+async def test_checks_count_what_is_held_at_once_and_until_it_ends(
+    gate: GateClient, redis: Redis, state: State, clock: SetClock
+) -> None:
+    clock.advance(int((await redis.time())[0]) * 1000 - clock.at)  # holds end by the clock of Redis
+    before = await reserve(gate, "1.5")  # before anybody has asked for the tenant's counters
+    await gate.says("voice", TENANT, reserved="1.5", remaining="3")
+    after = await reserve(gate, "2.5")
+    await eventually(lambda: gate.says("voice", TENANT, reserved="4", remaining="0.5", allowed=False), what="a hold")
+    await commit(gate, after["id"], amount=1)
+    await eventually(lambda: gate.says("voice", TENANT, reserved="2.5", remaining="2", allowed=True), what="a commit")
+    await release(gate, after["id"])
+    await eventually(lambda: gate.says("voice", TENANT, reserved="1.5"), what="a release")
+    await state.counts(TENANT, before["id"].split(".")[2], "1.25", clock.at)
+    await eventually(lambda: gate.says("voice", TENANT, used="1.25", reserved="0"), what="a count")
+    await reserve(gate, 2, ttl_seconds=60)
+    await eventually(lambda: gate.says("voice", TENANT, reserved="2"), what="a hold")
+    clock.advance(60_000)
+    await gate.says("voice", TENANT, reserved="0")
 
 
 async def test_after_a_flush_nothing_is_granted_until_no_hold_can_last(
