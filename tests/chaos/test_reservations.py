@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ class Hotel:
             env["REDIS_SECONDS"] = "0.2"
             settings = {f"TALLYGATE_GATE_{name}": value for name, value in env.items()}
             self.gates.append(engines.service(f"gate-{number}", ("-m", "enforcement"), "GATE", **settings))
-            self._sessions.append(aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket), limit=0)))
+            connector, patience = aiohttp.UnixConnector(str(socket), limit=0), aiohttp.ClientTimeout(total=10)
+            self._sessions.append(aiohttp.ClientSession(connector=connector, timeout=patience))
 
     async def close(self) -> None:
         for session in self._sessions:
@@ -76,8 +78,13 @@ class Hotel:
         try:
             async with self._sessions[gate].request(method, f"http://gate{path}", json=body) as answer:
                 return answer.status, await answer.json() if answer.content_type.endswith("json") else None
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError, TimeoutError):
             return 0, None
+
+    async def answers(self, gate: int) -> bool:
+        """Whether a gate is up."""
+        status, _ = await self.ask(gate, "GET", "/livez")
+        return status == 200
 
     async def reserve(self, gate: int, tenant: str, id: str, amount: int = 1, ttl: float = TTL) -> tuple[int, Any]:
         body = {"tenant": tenant, "feature": "calls", "amount": amount, "id": id, "ttl_seconds": str(ttl)}
@@ -138,14 +145,14 @@ async def hotel(tmp_path: Path) -> AsyncIterator[Hotel]:
         await engines.stop()
 
 
-async def killing(hotel: Hotel, chance: random.Random) -> None:
+async def killing(hotel: Hotel, chance: random.Random, over: asyncio.Event) -> None:
     """Kill a gate now and then, and start it again."""
-    while True:
+    while not over.is_set():
         await asyncio.sleep(chance.uniform(0.1, 0.5))  # when it strikes must not depend on what it strikes
-        gate = hotel.gates[chance.randrange(GATES)]
-        gate.kill()
-        gate.start()
-        await eventually(gate.ready, timeout=60)
+        number = chance.randrange(GATES)
+        hotel.gates[number].kill()
+        hotel.gates[number].start()
+        await eventually(partial(hotel.answers, number), timeout=60)
 
 
 async def client(hotel: Hotel, tenant: str, number: int, chance: random.Random, reported: set[str]) -> None:
@@ -173,9 +180,9 @@ async def client(hotel: Hotel, tenant: str, number: int, chance: random.Random, 
                 await hotel.ask(chance.randrange(GATES), "POST", f"/v1/reservations/{name}/commit")
 
 
-async def watch(hotel: Hotel, tenant: str, seen: list[int]) -> None:
+async def watch(hotel: Hotel, tenant: str, seen: list[int], over: asyncio.Event) -> None:
     """Used and held together, all the time."""
-    while True:
+    while not over.is_set():
         seen.append(sum(await hotel.standing(tenant)))
         await asyncio.sleep(0.01)
 
@@ -186,7 +193,8 @@ async def crowd(hotel: Hotel, tenant: str, seed: int, flush: bool = False) -> tu
     await hotel.tenant(tenant, "large")
     reported: set[str] = set()
     seen: list[int] = []
-    others = [asyncio.create_task(killing(hotel, chance)), asyncio.create_task(watch(hotel, tenant, seen))]
+    over = asyncio.Event()
+    others = [asyncio.create_task(killing(hotel, chance, over)), asyncio.create_task(watch(hotel, tenant, seen, over))]
     try:
         clients = [
             asyncio.create_task(client(hotel, tenant, number, random.Random(f"{seed}.{number}"), reported))
@@ -198,9 +206,8 @@ async def crowd(hotel: Hotel, tenant: str, seed: int, flush: bool = False) -> tu
             await hotel.tenant(tenant, "large")
         await asyncio.gather(*clients)
     finally:
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        over.set()
+        await asyncio.gather(*others)
     return reported, seen
 
 

@@ -66,11 +66,9 @@ async def test_the_same_id_and_amount_is_the_same_reservation_and_another_amount
     gate: GateClient,
 ) -> None:
     first = await reserve(gate, 3, id="job-1")
+    again = await reserve(gate, 3, id="job-1")
     assert first["id"] == f"{TENANT}.voice.job-1"
-    assert await reserve(gate, 3, id="job-1") == {
-        **first,
-        "as_of": (again := await reserve(gate, 3, id="job-1"))["as_of"],
-    }
+    assert {**again, "as_of": first["as_of"]} == first
     assert again["reserved"] == "3"
     assert (await reserve(gate, 2, 409, id="job-1"))["type"].endswith("/id-conflict")
 
@@ -118,7 +116,8 @@ async def test_a_key_of_another_tenant_sees_what_it_sees_of_ids_that_do_not_exis
     await release(gate, one, key=key)
     assert await redis.hlen(keys.holds(*AT, TENANT)) == 1
     theirs = await reserve(gate, 1, 409, key=key)
-    assert theirs == {**await reserve(gate, 1, 409, key=key, tenant="nobody"), "as_of": theirs["as_of"]}
+    nobodys = await reserve(gate, 1, 409, key=key, tenant="nobody")
+    assert nobodys == {**theirs, "as_of": nobodys["as_of"]}
 
 
 @pytest.mark.parametrize(
