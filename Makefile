@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo up test chaos check bench soak kafka lock clean help
+.PHONY: demo up test chaos reservations check bench soak kafka lock clean help
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -29,6 +29,9 @@ test: $(READY) ## all tests; those on Apache Kafka too where Maven can fetch it
 
 chaos: $(READY) ## kill everything again and again, and prove the totals; EVENTS=n, SEED=n, CHAOS=--plant-loss
 	$(BIN)/python -m tests.chaos.run --events $(EVENTS) $(if $(SEED),--seed $(SEED)) $(CHAOS)
+
+reservations: $(READY) ## 200 clients reserve while gates are killed and Redis is flushed, in 50 seeded runs; SEEDS=n
+	TALLYGATE_TEST_RESERVATION_SEEDS=$(or $(SEEDS),50) $(BIN)/python -m pytest tests/chaos/test_reservations.py
 
 check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

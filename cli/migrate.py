@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,11 +36,14 @@ class Stores(msgspec.Struct, frozen=True):
     kafka: Annotated[str, Meta(description="broker, host:port")]
     clickhouse: Annotated[str, Meta(description="ClickHouse's HTTP address, http://host:port")]
     sql: Annotated[str, Meta(description="SQLAlchemy async URL of the control plane's database")]
+    redis: Annotated[str, Meta(description="where usage is reserved, redis://…; without it a new epoch waits")] = ""
     catalog: Annotated[str, Meta(description="a catalog file, applied if it changed")] = ""
     bootstrap_key: Annotated[str, Meta(description="a platform key that has to exist")] = ""
 
 
 PREFIX = "TALLYGATE"
+_SECONDS = 5.0
+"""Longest wait for Redis, without which a new epoch can begin."""
 
 
 def migrate(
@@ -59,7 +63,7 @@ def migrate(
     """Bring the stores up to date: SQL and ClickHouse schemas, the catalog, the log's epoch.
 
     Safe to repeat, and to run while processes work. Reads TALLYGATE_KAFKA, TALLYGATE_CLICKHOUSE, TALLYGATE_SQL, and
-    if set TALLYGATE_CATALOG and TALLYGATE_BOOTSTRAP_KEY.
+    if set TALLYGATE_REDIS, TALLYGATE_CATALOG and TALLYGATE_BOOTSTRAP_KEY.
     """
     try:
         stores = settings.load(Stores, PREFIX, os.environ)
@@ -92,6 +96,8 @@ def _upgrade_sql(url: str) -> None:
 async def _migrate(
     stores: Stores, catalog_text: bytes | None, partitions: int | None, new_epoch: bool
 ) -> dict[str, Any]:
+    from redis.asyncio import Redis
+
     from streams.epochs import ensure_epoch
     from streams.ledger import connect
     from streams.ledger import migrate as migrate_ledger
@@ -111,7 +117,12 @@ async def _migrate(
         if stores.bootstrap_key:
             await ensure_bootstrap_key(database, stores.bootstrap_key)
         version = await _apply_catalog(Catalogs(database), catalog_text)
-        epoch = await ensure_epoch(stores.kafka, Epochs(database), partitions, new_epoch)
+        async with AsyncExitStack() as opened:
+            redis = None
+            if stores.redis:
+                client = Redis.from_url(stores.redis, socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS)
+                redis = await opened.enter_async_context(client)
+            epoch = await ensure_epoch(stores.kafka, Epochs(database), partitions, new_epoch, redis)
         return {"epoch": epoch.epoch, "partitions": epoch.partitions, "catalog_version": version}
     finally:
         await database.close()

@@ -40,6 +40,23 @@ def document(decision: Decision, rules: Sequence[Rule] | None = None) -> dict[st
     return answer
 
 
+def reservation(name: str, amount: int, decision: Decision, expires: int) -> dict[str, Any]:
+    """contracts.md, `POST /v1/reservations`: the hold, and the numbers with it counted in."""
+    held = {"id": name, "state": "held", "amount": render(amount), "expires_at": iso(expires)}
+    return {**held, **document(decision)}
+
+
+def commit(name: str, state: str, amount: int, expires: int) -> dict[str, Any]:
+    """`POST /v1/reservations/{id}/commit`; nothing is held where its usage is counted."""
+    held = None if state == "counted" else iso(expires)
+    return {"id": name, "state": state, "amount": render(amount), "expires_at": held}
+
+
+def numbers(decision: Decision) -> dict[str, Any]:
+    """What a refusal says beside the problem."""
+    return {name: value for name, value in document(decision).items() if name != "allowed"}
+
+
 def headers(decision: Decision) -> dict[str, str]:
     """`X-Tallygate-Reason` and the numbers; what the feature hasn't got is left out."""
     named = {f"X-Tallygate-{name.replace('_', '-').title()}": text for name, text in _texts(decision).items()}

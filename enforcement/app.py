@@ -18,9 +18,10 @@ from enforcement.gate import Gate
 from enforcement.gathered import GatheredLoads
 from enforcement.mirror import Mirror
 from enforcement.redis_reads import connect
+from enforcement.reservations import Reservations
 from enforcement.settings import Settings
 from enforcement.warm_start import WarmStart
-from metering.clock import Clock
+from metering.clock import SECOND_MS, Clock
 from service.auth import KEY_RING
 from service.health import Health
 from service.openapi import add_openapi_route
@@ -48,6 +49,9 @@ def build(settings: Settings, clock: Clock) -> web.Application:
     app.router.add_get("/v1/check", handlers.forward_auth)
     app.router.add_post("/v1/check/batch", handlers.post_batch)
     app.router.add_get("/v1/entitlements/{tenant}", handlers.get_entitlements)
+    app.router.add_post("/v1/reservations", handlers.post_reservation)
+    app.router.add_post("/v1/reservations/{id}/commit", handlers.post_commit)
+    app.router.add_delete("/v1/reservations/{id}", handlers.delete_reservation)
     add_openapi_route(app, "enforcement")
     return app
 
@@ -70,7 +74,9 @@ async def _gate(app: web.Application) -> AsyncIterator[None]:
     mirror = Mirror(settings.tenants)
     follower = Follower(redis, mirror, clock, settings.redis_seconds)
     tally = Tally() if settings.kafka else None
-    app[handlers.GATE] = Gate(mirror, GatheredLoads(follower.load).load, clock, tally)
+    gate = app[handlers.GATE] = Gate(mirror, GatheredLoads(follower.load).load, clock, tally)
+    longest = int(settings.reservation_seconds * SECOND_MS)
+    app[handlers.RESERVATIONS] = Reservations(redis, mirror, gate, settings.redis_seconds, longest)
     app[HEALTH].add("counters", follower.trouble)
     warm = WarmStart(mirror, Path(settings.memory)) if settings.memory else None
     if warm is not None:

@@ -123,14 +123,19 @@ class Follower:
     async def _hear(self, epoch: Epoch) -> None:
         """Until the epoch changes or the connection ends."""
         channels = {keys.feed(epoch.number, number).encode(): number for number in range(epoch.partitions)}
+        holds = {keys.holds_feed(epoch.number, number).encode(): number for number in range(epoch.partitions)}
         subscription: Any = self._redis.pubsub(ignore_subscribe_messages=True)
         try:
-            await subscription.subscribe(*channels)
+            await subscription.subscribe(*channels, *holds)
             for number in range(epoch.partitions):
                 self._mirror.miss(number)
             while self._mirror.epoch == epoch:
                 message = await subscription.get_message(timeout=_LOOK_SECONDS)
-                if message is not None:
+                if message is None:
+                    continue
+                if message["channel"] in holds:
+                    self._mirror.hear_hold(holds[message["channel"]], message["data"])
+                else:
                     self._mirror.hear(channels[message["channel"]], decode(message["data"]), self._clock.now_ms())
         finally:
             with suppress(*_AWAY):

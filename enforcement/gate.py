@@ -56,13 +56,14 @@ class Gate:
     def _decide(self, check: Check, tenant: Tenant | None, read: bool, rules: list[Rule] | None) -> Decision:
         """`read`: the tenant was not known before this check came."""
         now = self._clock.now_ms()
+        reserved = 0 if tenant is None else tenant.reserved(check.feature, now)
         if tenant is None:
             used, snapshot, knowledge = not_known, None, Knowledge("fallback", now)
         else:
             used, snapshot, knowledge = tenant.used, tenant.snapshot, self._mirror.knowledge(tenant)
             if read:
                 knowledge = Knowledge("redis", now, knowledge.unknown)
-        decision = decide(snapshot, check.feature, check.amount, used, now, knowledge, 0, rules)
+        decision = decide(snapshot, check.feature, check.amount, used, now, knowledge, reserved, rules)
         metrics.answered(decision.reason, decision.source, decision.shadowed)
         if self._tally is not None:
             self._tally.add(check.tenant, decision, now)

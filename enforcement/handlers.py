@@ -9,13 +9,16 @@ from aiohttp import web
 
 from enforcement import answers, requests
 from enforcement.gate import Check, Gate
+from enforcement.reservations import End, Reservations
 from enforcement.settings import Settings
 from metering.decision import Rule
+from metering.errors import TryLater
 from service.auth import principal_of, require
-from service.problems import Problem
+from service.problems import Problem, retry_later
 from tenancy.keys import Principal
 
 GATE = web.AppKey("gate", Gate)
+RESERVATIONS = web.AppKey("reservations", Reservations)
 SETTINGS = web.AppKey("settings", Settings)
 LOCAL = Principal("unix-socket", None, frozenset({"check"}))
 """Who came in by the Unix socket: its file's permission was the key."""
@@ -45,6 +48,53 @@ async def forward_auth(request: web.Request) -> web.Response:
     response.headers.update(answers.headers(decision))
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+async def post_reservation(request: web.Request) -> web.Response:
+    """`POST /v1/reservations`: 201 held (also again, by the same id and amount), 409 not."""
+    own = await _asker(request)
+    ask = requests.reservation_of(await request.read(), own)
+    try:
+        answer = await request.app[RESERVATIONS].reserve(*ask)
+    except TryLater as error:
+        raise retry_later(503, "recovering", error.detail, error.retry_after) from None
+    if answer.outcome in ("granted", "again"):
+        return _json(answers.reservation(ask.name.text, ask.amount, answer.decision, answer.expires), 201)
+    code, detail = _NOT_HELD[answer.outcome]
+    raise Problem(409, code or answer.decision.reason, detail, **answers.numbers(answer.decision))
+
+
+async def post_commit(request: web.Request) -> web.Response:
+    """`POST /v1/reservations/{id}/commit`: what is held from now on; again with the same amount, the same answer."""
+    own = await _asker(request)
+    amount = requests.commit_of(await request.read())
+    name = requests.hold_named(request.match_info["id"], own)
+    end = End("unknown", 0, 0) if name is None else await request.app[RESERVATIONS].commit(name, amount)
+    if name is None or end.outcome in _NOT_KEPT:
+        status, code, detail = _NOT_KEPT[end.outcome]
+        raise Problem(status, code, detail)
+    return _json(answers.commit(name.text, end.outcome, end.amount, end.expires))
+
+
+async def delete_reservation(request: web.Request) -> web.Response:
+    """`DELETE /v1/reservations/{id}`: 204, whether or not it was held until now."""
+    own = await _asker(request)
+    name = requests.hold_named(request.match_info["id"], own)
+    if name is not None:
+        await request.app[RESERVATIONS].release(name)
+    return web.Response(status=204)
+
+
+_NOT_HELD = {
+    "refused": (None, "it is not granted; `reason` says why"),
+    "conflict": ("id-conflict", "this id already holds another amount; take a new id"),
+    "counted": ("already-counted", "the usage of this reservation is counted already; take a new id"),
+}
+_NOT_KEPT = {
+    "unknown": (404, "unknown-reservation", "no such reservation: it may have expired. Usage counts all the same"),
+    "conflict": (409, "already-committed", "it was committed with another amount"),
+    "too-much": (409, "more-than-held", "commit at most what is held; usage beyond it is ordinary usage"),
+}
 
 
 async def get_entitlements(request: web.Request) -> web.Response:

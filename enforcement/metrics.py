@@ -29,6 +29,9 @@ def answered(reason: str, source: str, shadowed: bool) -> None:
         _shadow_denials(reason).inc()
 
 
+RESERVATIONS = Counter(
+    "tallygate_gate_reservations", "Reservations, commits and releases, by what became of them.", ["outcome"]
+)
 TENANTS = Gauge("tallygate_gate_tenants", "Tenants that the gate knows by heart.")
 STALENESS = Gauge("tallygate_gate_staleness_seconds", "Age of the oldest of what the gate knows.")
 DECISIONS_LOST = Counter(

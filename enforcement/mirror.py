@@ -11,12 +11,14 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from enforcement.holds import Holds
 from metering import keys
 from metering.decision import NOTHING, Knowledge, Used, used_of
 from metering.entitlement import CompiledEntitlement, TenantSnapshot, decode
 from metering.feed import FeedMessage
 from metering.partition import partition_of
 from metering.period import Period, PeriodKind
+from metering.reservation import COUNTED, nanos_of
 
 NEVER = -2
 """Stands before any offset: nothing was heard of that partition."""
@@ -30,21 +32,26 @@ class Epoch(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What one transaction read of a partition: where it stood (None: it is being rebuilt), and counters by tenant."""
+    """What one transaction read of a partition: where it stood (None: it is being rebuilt), counters and holds by
+    tenant, and the number of the last change of a hold."""
 
     applied: int | None
     sequence: str
     counters: Mapping[str, Mapping[str, str]]
+    holds: Mapping[str, Mapping[str, str]]
+    number: int
 
 
 class Partition:
     """How far a partition's feed was followed."""
 
-    __slots__ = ("applied", "fresh", "gaps", "missed", "sequence")
+    __slots__ = ("applied", "fresh", "gaps", "missed", "number", "sequence")
 
     def __init__(self) -> None:
         self.applied = NEVER
         self.sequence = ""
+        self.number = 0
+        """Of the last change of a hold."""
         self.missed = True
         self.gaps = 0
         """How often something was missed: who reads everything again looks whether it happened meanwhile."""
@@ -55,7 +62,7 @@ class Partition:
 class Tenant:
     """What is known of one tenant. `counters` None: they are not known."""
 
-    __slots__ = ("_used", "counters", "home", "seen", "snapshot", "text", "version")
+    __slots__ = ("_used", "counters", "holds", "home", "seen", "snapshot", "text", "version")
 
     def __init__(self, text: bytes | None, snapshot: TenantSnapshot | None, home: int) -> None:
         self.home = home
@@ -67,7 +74,13 @@ class Tenant:
         """The offset as of which the counters were read: messages up to it say nothing new."""
         self.seen = 0
         """Instant (ms UTC) at which both plan and counters were read."""
+        self.holds = Holds()
         self._used: dict[str, Used] = {}
+
+    def reserved(self, feature: str, now: int) -> int:
+        """What is held of a feature, in nanos."""
+        right = None if self.snapshot is None else self.snapshot.entitlements.get(feature)
+        return nanos_of(self.holds.units(feature, now), right.scale) if right is not None and right.reservable else 0
 
     def used(self, right: CompiledEntitlement, period: Period, kind: PeriodKind) -> Used | None:
         """metering.decision.UsedIn."""
@@ -172,8 +185,24 @@ class Mirror:
             tenant = self.tenants.get(name)
             if tenant is not None and message.applied > tenant.version:
                 tenant.told(texts)
+        for name, fields in message.counted.items():
+            tenant = self.tenants.get(name)
+            if tenant is not None and message.applied > tenant.version:
+                for field in fields:
+                    tenant.holds.told(field, COUNTED)
         if not partition.missed:
             partition.fresh = max(partition.fresh, min(message.sent, now))
+
+    def hear_hold(self, number: int, message: bytes) -> None:
+        """A hold of partition `number` changed (metering/reservation.py)."""
+        partition = self.partitions[number]
+        change, name, field, text = message.decode().split(" ", 3)
+        if int(change) > partition.number + 1:
+            self.miss(number)
+        partition.number = max(partition.number, int(change))
+        tenant = self.tenants.get(name)
+        if tenant is not None and int(change) > tenant.holds.number:
+            tenant.holds.told(field, text)
 
     def miss(self, number: int) -> None:
         """Something was not heard, or nothing for too long."""
@@ -194,11 +223,14 @@ class Mirror:
             return False
         if reading.sequence != partition.sequence:
             partition.applied, partition.sequence = reading.applied, reading.sequence
+            partition.number = reading.number
             self.miss(number)
+        partition.number = max(partition.number, reading.number)
         for name, counters in reading.counters.items():
             tenant = self.tenants.get(name)
             if tenant is not None:
                 tenant.read(counters, reading.applied)
+                tenant.holds.read(reading.holds[name], reading.number)
         return True
 
     def verified(self, number: int, gaps: int, now: int) -> bool:

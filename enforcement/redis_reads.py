@@ -75,23 +75,29 @@ async def position(redis: Redis, at: tuple[int, int]) -> Reading:
 
 
 async def counters(redis: Redis, wanted: Mapping[tuple[int, int], Sequence[str]]) -> dict[tuple[int, int], Reading]:
-    """Counters of tenants by partition; those of one partition are of one moment, as is the position with them."""
+    """Counters and holds of tenants by partition; those of one partition are of one moment, as is their position."""
     pipe = redis.pipeline(transaction=False)
     for at, names in wanted.items():
         pipe.execute_command("MULTI")
         pipe.execute_command("HGET", keys.applied(*at), "offset")
         pipe.execute_command("GET", keys.sequence(*at))
+        pipe.execute_command("HGET", keys.holding(*at), "number")
         for name in names:
             pipe.execute_command("HGETALL", keys.counters(*at, name))
+            pipe.execute_command("HGETALL", keys.holds(*at, name))
         pipe.execute_command("EXEC")
     replies: list[Any] = await pipe.execute()
     readings = {}
     end = 0
     for at, names in wanted.items():
-        end += len(names) + 4
-        applied, sequence, *hashes = replies[end - 1]
-        texts = {name: _texts(found) for name, found in zip(names, hashes, strict=True)}
-        readings[at] = Reading(None if applied is None else int(applied), (sequence or b"").decode(), texts)
+        end += 2 * len(names) + 5
+        applied, sequence, number, *hashes = replies[end - 1]
+        offset = None if applied is None else int(applied)
+        counted, held = (
+            {name: _texts(found) for name, found in zip(names, some, strict=True)}
+            for some in (hashes[::2], hashes[1::2])
+        )
+        readings[at] = Reading(offset, (sequence or b"").decode(), counted, held, int(number or 0))
     return readings
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from secrets import token_urlsafe
+from typing import Any, NamedTuple
 
 import msgspec
 
 from enforcement.gate import Check
 from metering import quantity
+from metering.clock import SECOND_MS
 from metering.quantity import InvalidQuantity
+from metering.reservation import HoldName, name_for, name_of
 from service.problems import Problem
 
 NOBODY = ""
@@ -26,6 +29,30 @@ class CheckRequest(msgspec.Struct, forbid_unknown_fields=True):
     subject: str | None = None
 
 
+class ReservationRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`id`: the same with the same amount is the same reservation; drawn where it is left out."""
+
+    feature: str
+    amount: Any
+    tenant: str | None = None
+    ttl_seconds: Any = None
+    id: str | None = None
+
+
+class CommitRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`amount`: at most what is held; left out: all of it."""
+
+    amount: Any = None
+
+
+class Ask(NamedTuple):
+    """Hold `amount` (nanos) for `ttl` ms; None: as long as may be."""
+
+    name: HoldName
+    amount: int
+    ttl: int | None
+
+
 class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Checks of one or several tenants."""
 
@@ -34,6 +61,8 @@ class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 _one = msgspec.json.Decoder(CheckRequest, float_hook=Decimal).decode
 _batch = msgspec.json.Decoder(BatchRequest, float_hook=Decimal).decode
+_reservation = msgspec.json.Decoder(ReservationRequest, float_hook=Decimal).decode
+_commit = msgspec.json.Decoder(CommitRequest, float_hook=Decimal).decode
 
 
 def check_of(body: bytes, own: str | None) -> Check:
@@ -65,6 +94,29 @@ def query_of(query: Mapping[str, str], own: str | None) -> Check:
     if "feature" not in query:
         raise Problem(422, "invalid-request", "the parameter `feature` is required")
     return _checked(CheckRequest(query["feature"], query.get("tenant"), query.get("amount", 1)), own)
+
+
+def reservation_of(body: bytes, own: str | None) -> Ask:
+    """A reservation from JSON. Raises Problem, Refused."""
+    request: ReservationRequest = _decoded(_reservation, body)
+    check = _checked(CheckRequest(request.feature, request.tenant, request.amount), own)
+    ttl = None
+    if request.ttl_seconds is not None:
+        ttl = quantity.parse(request.ttl_seconds, 3, signed=False) * SECOND_MS // quantity.ONE
+    given = token_urlsafe(12) if request.id is None else request.id
+    return Ask(name_for(check.tenant, check.feature, given), check.amount, ttl)
+
+
+def commit_of(body: bytes) -> int | None:
+    """How much was used, in nanos; None: all that is held. Raises Problem, InvalidQuantity."""
+    amount = _decoded(_commit, body).amount if body else None
+    return None if amount is None else quantity.parse(amount, quantity.SCALE, signed=False)
+
+
+def hold_named(text: str, own: str | None) -> HoldName | None:
+    """The hold that a path names; None: there can't be one, or not for a key of tenant `own`."""
+    name = name_of(text)
+    return name if name is not None and name.tenant == visible(name.tenant, own) else None
 
 
 def visible(tenant: str, own: str | None) -> str:

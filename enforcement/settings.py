@@ -34,5 +34,9 @@ class Settings(msgspec.Struct, frozen=True):
     memory: Annotated[
         str | None, Meta(description="file in which what is known survives a restart; every gate needs its own")
     ] = None
+    reservation_seconds: Annotated[
+        float,
+        Meta(description="longest reservation; after Redis lost data nothing is reserved for so long", gt=0, le=900),
+    ] = 900.0
     batch_checks: Annotated[int, Meta(description="checks of one batch", ge=1, le=10_000)] = 1000
     drain_seconds: Annotated[float, Meta(description="time for requests under way when stopping", ge=0)] = 10.0

@@ -18,6 +18,7 @@ class FeedMessage(msgspec.Struct, frozen=True):
 
     `counters`: tenant → field, value, field, value… as they stand in Redis (metering/counter.py), of those that changed
     since `prev`; None for one that is gone. Counters whose period the clock has closed are dropped without a word.
+    `counted`: tenant → fields of the reservations (metering/keys.py: holds) whose usage is in these counters.
     `sequence` changes when counters were replaced by what the ledger gives: that is not told one by one.
     """
 
@@ -27,6 +28,7 @@ class FeedMessage(msgspec.Struct, frozen=True):
     sent: int
     sequence: str
     counters: dict[str, Sequence[str | None]] = {}
+    counted: dict[str, Sequence[str]] = {}
 
 
 encode = msgspec.json.Encoder().encode

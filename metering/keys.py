@@ -58,8 +58,8 @@ def voids(epoch: int, partition: int) -> str:
 
 
 def expiries(epoch: int, partition: int) -> str:
-    """Sorted set of all that ends: `d:bucket`, `c:tenant:field` and `v:digest` → instant of the clock at which it is
-    dropped.
+    """Sorted set of all that ends: `d:bucket`, `c:tenant:field`, `v:digest` and `h:tenant:feature:id` (of a hold that
+    was counted) → instant of the clock at which it is dropped.
 
     It names every key of the partition's state, so that a rebuild can drop them without scanning the server.
     """
@@ -84,6 +84,23 @@ def outbox(epoch: int, partition: int) -> str:
 def feed(epoch: int, partition: int) -> str:
     """Channel on which the writer tells what it applied (streams/feed.py)."""
     return _partition(epoch, partition, "feed")
+
+
+def holds(epoch: int, partition: int, tenant: str) -> str:
+    """Hash of what a tenant has reserved: field `feature:id` → text (metering/reservation.py)."""
+    return _partition(epoch, partition, f"h:{tenant}")
+
+
+def holding(epoch: int, partition: int) -> str:
+    """Hash that vouches for a partition's holds: `run` (of the server that has all of them), `since` (instant in ms
+    from which reservations are allowed), `latest` (until when a hold may last), `number` of the last change told on
+    `holds_feed`."""
+    return _partition(epoch, partition, "holding")
+
+
+def holds_feed(epoch: int, partition: int) -> str:
+    """Channel on which changed holds are told (metering/reservation.py)."""
+    return _partition(epoch, partition, "holds")
 
 
 EPOCH = "tg:epoch"

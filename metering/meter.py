@@ -35,31 +35,35 @@ class Resolved(msgspec.Struct, gc=False):
 class Columns(msgspec.Struct, gc=False):
     """What events of one type give to the same meters: `Resolved` side by side, one list per meter and dimension.
 
-    `at` are the indexes of the events, rising.
+    `at` are the indexes of the events, rising; `reservations` what they name (metering/reservation.py), of all or none.
     """
 
     at: Sequence[int]
     quantities: dict[str, list[int]]
     uniques: dict[str, list[str]]
     dimensions: dict[str, list[str]]
+    reservations: Sequence[str] = ()
 
     @classmethod
-    def of_one(cls, at: int, resolved: Resolved) -> Columns:
+    def of_one(cls, at: int, resolved: Resolved, reservation: str | None = None) -> Columns:
         """Of a single event."""
         return cls(
             [at],
             {name: [value] for name, value in resolved.quantities.items()},
             {name: [value] for name, value in resolved.uniques.items()},
             {name: [value] for name, value in resolved.dimensions.items()},
+            () if reservation is None else [reservation],
         )
 
     def names(self) -> tuple[str, ...]:
         """What columns there are, an empty name between the kinds."""
-        return (*self.quantities, "", *self.uniques, "", *self.dimensions)
+        reserved = ("", "") if self.reservations else ()
+        return (*self.quantities, "", *self.uniques, "", *self.dimensions, *reserved)
 
     def moved(self, by: int) -> Columns:
         """The same of events whose indexes are greater."""
-        return Columns([at + by for at in self.at], self.quantities, self.uniques, self.dimensions)
+        at = [at + by for at in self.at]
+        return Columns(at, self.quantities, self.uniques, self.dimensions, self.reservations)
 
     @classmethod
     def joined(cls, pieces: Sequence[Columns]) -> Columns:
@@ -75,6 +79,7 @@ class Columns(msgspec.Struct, gc=False):
             join([piece.quantities for piece in pieces]),
             join([piece.uniques for piece in pieces]),
             join([piece.dimensions for piece in pieces]),
+            list(chain.from_iterable([piece.reservations for piece in pieces])),
         )
 
     def take(self, new: Mapping[int, int]) -> Columns:
@@ -85,7 +90,8 @@ class Columns(msgspec.Struct, gc=False):
             return {name: [values[number] for number in kept] for name, values in columns.items()}
 
         at = [new[self.at[number]] for number in kept]
-        return Columns(at, pick(self.quantities), pick(self.uniques), pick(self.dimensions))
+        reservations = [self.reservations[number] for number in kept] if self.reservations else ()
+        return Columns(at, pick(self.quantities), pick(self.uniques), pick(self.dimensions), reservations)
 
 
 UNMETERED = Resolved({}, {}, {})

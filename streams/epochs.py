@@ -21,6 +21,7 @@ from metering.errors import Unavailable
 from metering.frame import CLOSING_HEADERS, checksum, read_headers
 from metering.partition import partition_of
 from streams.frame import Frame, Record
+from streams.holds import begin_holds
 from streams.ledger import PartitionLedger
 from tenancy.epochs import Epoch, Epochs
 
@@ -134,11 +135,14 @@ def kept_by(held: Set[tuple[int, int]], epochs: Sequence[Epoch]) -> list[tuple[E
     ]
 
 
-async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None, new: bool = False) -> Epoch:
+async def ensure_epoch(
+    kafka: str, epochs: Epochs, partitions: int | None = None, new: bool = False, redis: Redis | None = None
+) -> Epoch:
     """The epoch that gateways write to, begun if there is none, if its topic is gone, or if a change is asked for.
     The topics of crossings and decisions are made beside it.
 
-    `partitions` None keeps what is there. Safe to repeat after a crash at any point. Raises Unavailable.
+    `partitions` None keeps what is there; `redis`: where usage is reserved. Safe to repeat after a crash at any point.
+    Raises Unavailable.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     try:
@@ -156,16 +160,18 @@ async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None
             others = [number for name in existing if (number := topics.epoch_of(name)) is not None]
             if others:
                 _log.warning("the broker has epochs that are not ours", epochs=sorted(others))
-            return await _begin(admin, epochs, max(others, default=0) + 1, partitions or DEFAULT_PARTITIONS)
+            return await _begin(
+                admin, epochs, None, redis, max(others, default=0) + 1, partitions or DEFAULT_PARTITIONS
+            )
         if topics.events(current.epoch) not in existing:
             # The log is gone with its broker. Epochs before it can't be read on either.
             _log.warning("the topic of the current epoch is gone; a new epoch begins", epoch=current.epoch)
             for epoch in await epochs.all():
                 if topics.events(epoch.epoch) not in existing:
                     await epochs.mark(epoch.epoch, "closed")
-            return await _begin(admin, epochs, current.epoch + 1, partitions or current.partitions)
+            return await _begin(admin, epochs, current, redis, current.epoch + 1, partitions or current.partitions)
         if new or (partitions is not None and partitions != current.partitions):
-            begun = await _begin(admin, epochs, current.epoch + 1, partitions or current.partitions)
+            begun = await _begin(admin, epochs, current, redis, current.epoch + 1, partitions or current.partitions)
             await epochs.mark(current.epoch, "closing")
             current = begun
         for epoch in await epochs.all():
@@ -178,10 +184,14 @@ async def ensure_epoch(kafka: str, epochs: Epochs, partitions: int | None = None
         await admin.close()
 
 
-async def _begin(admin: Any, epochs: Epochs, number: int, partitions: int) -> Epoch:
+async def _begin(
+    admin: Any, epochs: Epochs, older: Epoch | None, redis: Redis | None, number: int, partitions: int
+) -> Epoch:
     # The topic first: gateways follow the table, and must find the topic there.
     log = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
     await _create(admin, topics.events(number), partitions, log)
+    if redis is not None:
+        await begin_holds(redis, older, number, partitions)
     return await epochs.begin(partitions, number)
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from metering import reservation as reservations
 from metering.catalog import TENANT_NAME
 from metering.clock import HOUR_MS
 from metering.errors import InvalidEvent
@@ -261,6 +262,7 @@ def entry(line: int, raw: bytes, frame: Frame, catalog: CompiledCatalog) -> Entr
         raise InvalidEvent("reserved-type", f"{event.type} is not understood by this version, or not from a producer")
     else:
         resolved = catalog.resolve(event)
+    reservation = event.attribute(reservations.ATTRIBUTE)
     time = frame.received if event.time is None else event.time
     check_time(time, frame.clock, WRITER_AHEAD_MS, None)
     return Entries(
@@ -272,7 +274,7 @@ def entry(line: int, raw: bytes, frame: Frame, catalog: CompiledCatalog) -> Entr
         [event.subject],
         [raw],
         digests(frame.tenant, [event.source], [event.id]),
-        [Columns.of_one(0, resolved)],
+        [Columns.of_one(0, resolved, reservation if type(reservation) is str else None)],
     )
 
 

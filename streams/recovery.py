@@ -93,6 +93,9 @@ class Recovery:
         vitals.recovering(f"rebuilding the state at offset {prefix} from the ledger")
         token = secrets.token_hex(8)
         _log.info("rebuilding", where=self._name, offset=prefix)
+        before = await self._state.applied()
+        if before is not None and before.offset > prefix:
+            await self._state.distrust_holds()
         if not await self._state.begin_rebuild(token):
             raise Unavailable("another rebuild has begun")
         if not await self._ledger.rows_match_frames(prefix):

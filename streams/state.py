@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from metering import feed, keys
 from metering.crossing import Crossing, encode
 from metering.feed import FeedMessage
+from metering.reservation import COUNTED
 from streams.voids import VoidIndex
 from streams.wire import Packed, Script, Wire, command, pack, pack_digests
 
@@ -199,7 +200,7 @@ class PartitionState:
         )
         tenants = {name.split(b":", 2)[1].decode() for name in names if name.startswith(b"c:")}
         doomed = [_operation("UNLINK", keys.counters(*self._at, tenant)) for tenant in tenants]
-        doomed += [operation for operation in self.drop(names) if operation.command == b"UNLINK"]
+        doomed += [one for one in self.drop(names) if one.command == b"UNLINK" or ":h:" in one.key]
         doomed += [_operation("UNLINK", self._voids), _operation("UNLINK", self._expiries)]
         return await self.rebuild_chunk(token, 1, doomed)
 
@@ -236,6 +237,24 @@ class PartitionState:
         for end, tenant, field in ends:
             flat += (end, f"c:{tenant}:{field}")
         return _operation("ZADD", self._expiries, *flat)
+
+    def count_holds(self, fields: Mapping[str, Collection[str]], ends: int) -> list[Operation]:
+        """Reservations (tenant → fields) whose usage is in the counters: they hold nothing, and are forgotten at clock
+        `ends`."""
+        if not fields:
+            return []
+        marks = [part for tenant, own in fields.items() for field in own for part in (ends, f"h:{tenant}:{field}")]
+        return [
+            *(
+                _operation("HSET", keys.holds(*self._at, tenant), *(part for f in own for part in (f, COUNTED)))
+                for tenant, own in fields.items()
+            ),
+            _operation("ZADD", self._expiries, *marks),
+        ]
+
+    async def distrust_holds(self) -> None:
+        """What was held may be used and not counted any more: nothing is reserved until none of it can last."""
+        await self._wire.transaction([_command("DEL", keys.holding(*self._at))])
 
     def set_voids(self, index: VoidIndex) -> list[Operation]:
         """Replace these entries of the void index."""
@@ -314,18 +333,24 @@ class PartitionState:
             return []
         operations: list[Operation] = []
         fields: dict[str, list[str]] = {}
+        counted: dict[str, list[str]] = {}
         for name in expired:
             kind, _, rest = name.decode().partition(":")
             if kind == "d":
                 operations.append(_operation("UNLINK", keys.digests(*self._at, int(rest))))
             elif kind == "v":
                 operations.append(_operation("HDEL", self._voids, *voids_of([name])))
+            elif kind == "h":
+                tenant, _, field = rest.partition(":")
+                counted.setdefault(tenant, []).append(field)
             else:
                 tenant, _, field = rest.partition(":")
                 fields.setdefault(tenant, []).append(field)
                 operations.append(_operation("UNLINK", keys.uniques(*self._at, tenant, field)))
         for tenant, closed in fields.items():
             operations.append(_operation("HDEL", keys.counters(*self._at, tenant), *closed))
+        for tenant, closed in counted.items():
+            operations.append(_operation("HDEL", keys.holds(*self._at, tenant), *closed))
         operations.append(_operation("ZREM", self._expiries, *expired))
         return operations
 

@@ -11,6 +11,7 @@ from metering.catalog import Catalog
 from metering.meter import Columns
 from metering.period import BillingTerm, Period, PeriodKind, period_of
 from metering.position import Position
+from metering.reservation import field_named
 from streams.dedupe import Judged
 from streams.frame import Entries, Frame
 
@@ -35,7 +36,7 @@ Deltas = dict[str, dict[CounterKey, Any]]
 
 
 class CountedMeters:
-    """The meters that have counters, with their aggregation and period kinds."""
+    """The meters that have counters, with their aggregation and period kinds; and what may be reserved of a meter."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.of = {
@@ -43,6 +44,11 @@ class CountedMeters:
             for name, meter in catalog.meters.items()
             if (kinds := catalog.periods_of(name))
         }
+        self.reservable: dict[str, list[str]] = {}
+        """meter → features"""
+        for name, feature in catalog.features.items():
+            if feature.reservable and feature.meter is not None:
+                self.reservable.setdefault(feature.meter, []).append(name)
 
     def aggregation(self, meter: str) -> str:
         """The aggregation of a counted meter."""
@@ -75,6 +81,22 @@ def tally(judged: Iterable[Judged], meters: CountedMeters, terms: Terms, epoch: 
                 counted = counted.take([index for index, time in enumerate(counted.times) if time >= end])
             _add(mine, frame, inside, meters, periods, epoch, partition)
     return {tenant: counters for tenant, counters in deltas.items() if counters}
+
+
+def counted_holds(judged: Iterable[Judged], meters: CountedMeters) -> dict[str, dict[str, None]]:
+    """tenant → fields (metering/keys.py: holds) of the reservations whose usage is counted."""
+    found: dict[str, dict[str, None]] = {}
+    for frame, verdict in judged:
+        for columns in verdict.counted.resolved:
+            if not columns.reservations:
+                continue
+            features = [feature for meter in columns.quantities for feature in meters.reservable.get(meter, ())]
+            for text in columns.reservations:
+                for feature in features:
+                    field = field_named(frame.tenant, feature, text)
+                    if field is not None:
+                        found.setdefault(frame.tenant, {})[field] = None
+    return found
 
 
 def take_back(deltas: Deltas, judged: Iterable[Judged], meters: CountedMeters, terms: Terms) -> set[Uncounted]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from secrets import token_hex
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import structlog
@@ -18,6 +19,7 @@ from metering.errors import Halt, Unavailable
 from metering.feed import FeedMessage
 from metering.partition import partition_of
 from metering.period import PERIOD_KINDS, Period, PeriodKind
+from metering.reservation import COUNTED_MS
 from streams import metrics
 from streams.control import ControlPlane
 from streams.counters import CounterCache
@@ -32,7 +34,7 @@ from streams.recovery import Recovered, Recovery
 from streams.rows import EventRows, dead_blocks, event_blocks, event_rows, frame_blocks, verdict_rows, void_blocks
 from streams.settings import Settings
 from streams.state import Applied, Operation, PartitionState, voids_of
-from streams.tally import CountedMeters, take_back, tally
+from streams.tally import CountedMeters, counted_holds, take_back, tally
 from streams.vitals import Vitals
 from streams.voids import Name, NamedRow, VoidIndex, Voids, merged, named_in
 
@@ -310,6 +312,8 @@ class PartitionWriter:
         for bucket, marks in digests_by_bucket(judged, self._window, last.clock).items():
             operations += self._state.add_digests(bucket, marks, self._window.ends(bucket))
         operations += changes.operations(self._state)
+        holds = counted_holds(judged, meters)
+        operations += self._state.count_holds(holds, last.clock + COUNTED_MS)
         still_open = [one for one in uncounted if Period(one[1].start, one[1].end).is_open(last.clock)]
         sequence = self._sequence
         if still_open:
@@ -332,7 +336,7 @@ class PartitionWriter:
 
         # 5. Tell. A crash here leaves crossings in the outbox: whoever comes next tells them, again maybe.
         metrics.observe_batch(judged)
-        await self._publish(before, changes.told())
+        await self._publish(before, changes.told(), {tenant: list(fields) for tenant, fields in holds.items()})
         await self._tell_crossings()
         await self._probe("5")
 
@@ -354,11 +358,16 @@ class PartitionWriter:
         self._untold = self._untold or bool(crossings)
         await self._tell_crossings()
 
-    async def _publish(self, before: Applied, counters: dict[str, Sequence[str | None]]) -> None:
+    async def _publish(
+        self,
+        before: Applied,
+        counters: dict[str, Sequence[str | None]],
+        counted: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         offset, _, clock = self._applied
-        await self._state.publish(
-            FeedMessage(before.offset, offset, clock, self._control.now(), self._sequence, counters)
-        )
+        now = self._control.now()
+        message = FeedMessage(before.offset, offset, clock, now, self._sequence, counters, dict(counted))
+        await self._state.publish(message)
 
     async def _tell_crossings(self) -> None:
         """Empty the outbox into Kafka. What Kafka does not take now waits there, and batches do not."""

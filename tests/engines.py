@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from redis.asyncio import Redis
 
 from local import apache_kafka, tansu, valkey
 from streams.epochs import ensure_epoch
@@ -121,7 +122,8 @@ class Engines:
 
     def _begin(self, partitions: int) -> Any:
         async def begin() -> bool:
-            self.epoch = await ensure_epoch(self.kafka, Epochs(self.database), partitions)
+            async with Redis.from_url(self.environment["TALLYGATE_REDIS"]) as redis:
+                self.epoch = await ensure_epoch(self.kafka, Epochs(self.database), partitions, redis=redis)
             return True
 
         return begin

@@ -40,7 +40,7 @@ class World:
 
     def _stands(self) -> None:
         counters = {name: dict(own) for name, own in self.counters.items()}
-        self.past.append(Past(self.now, Reading(self.applied, self.sequence, counters)))
+        self.past.append(Past(self.now, Reading(self.applied, self.sequence, counters, {}, 0)))
 
     def count(self, tenant: str, lost: bool) -> None:
         """A batch is applied and told."""
@@ -70,7 +70,7 @@ class World:
     def ask(self, names: tuple[str, ...]) -> None:
         """Redis reads; the answer is under way."""
         reading = self.past[-1].reading
-        some = Reading(reading.applied, reading.sequence, {name: reading.counters[name] for name in names})
+        some = Reading(reading.applied, reading.sequence, {name: reading.counters[name] for name in names}, {}, 0)
         self.asked.append((self.now, self.mirror.partitions[0].gaps, some))
 
     def answer(self) -> None:

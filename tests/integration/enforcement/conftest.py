@@ -40,7 +40,7 @@ meters:
   seats: {event: seats, aggregation: latest, value: $.seats}
   calls: {event: call, aggregation: count}
 features:
-  voice: {meter: seconds}
+  voice: {meter: seconds, reservable: true}
   languages: {meter: languages}
   peak: {meter: peak}
   wait: {meter: wait}
@@ -60,6 +60,13 @@ plans:
       calls: {period: hour}
       cloning: true
       upload: {value: 20}
+  tight:
+    entitlements:
+      voice: {limit: 10, period: billing, limits: [{limit: 4.5, period: hour}]}
+      calls: {limit: 10, period: hour}
+  generous:
+    entitlements:
+      voice: {limit: 10, period: billing, on_exceed: allow}
 """)
 TERMS = (BillingTerm(0, parse_iso("2026-01-31T00:00:00Z"), "Europe/Berlin"),)
 NOW = parse_iso("2026-11-23T10:00:00Z")
@@ -155,6 +162,16 @@ class State:
             await self._publish(
                 partition, FeedMessage(applied - 1, applied, NOW, NOW, sequence, {tenant: [field, text]})
             )
+
+    async def counts(self, tenant: str, id: str, text: str, at: int) -> None:
+        """A counter of `voice` in the hour of `at`, from an event that names a reservation."""
+        field = keys.counter_field("seconds", "hour", period_of("hour", at).start)
+        partition = partition_of(tenant, PARTITIONS)
+        await self._redis.hset(keys.counters(EPOCH, partition, tenant), field, text)
+        await self._redis.hset(keys.holds(EPOCH, partition, tenant), f"voice:{id}", "counted")
+        applied = await self._redis.hincrby(keys.applied(EPOCH, partition), "offset", 1)
+        message = FeedMessage(applied - 1, applied, at, at, "", {tenant: [field, text]}, {tenant: [f"voice:{id}"]})
+        await self._publish(partition, message)
 
     async def beat(self, tenant: str) -> None:
         """The tenant's partition says where it stands."""

@@ -22,7 +22,7 @@ def filled() -> Mirror:
     mirror.plan("nobody", None)
     for number, partition in enumerate(mirror.partitions):
         own = mirror.of_partition(number)
-        assert mirror.accepts(number, Reading(7, "x", {name: {"calls:hour:0": name[-1]} for name in own}))
+        assert mirror.accepts(number, Reading(7, "x", {name: {"calls:hour:0": name[-1]} for name in own}, {}, 0))
         mirror.verified(number, partition.gaps, NOW)
     mirror.plans_fresh = NOW + 1
     return mirror

@@ -1,0 +1,56 @@
+"""What a tenant holds, as the gate has heard. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from metering.reservation import Hold, hold_of, holds_of
+
+_NOBODY_KNOWS = -1
+_FOREVER = 1 << 62
+
+
+class Holds:
+    """Of one tenant. `number`: changes up to it (metering/reservation.py) say nothing new."""
+
+    __slots__ = ("_features", "_sums", "number")
+
+    def __init__(self) -> None:
+        self.number = _NOBODY_KNOWS
+        self._features: dict[str, dict[str, Hold]] = {}
+        self._sums: dict[str, tuple[int, int]] = {}
+        """feature → (units held, until when (ms) that is so if nothing is told)"""
+
+    def units(self, feature: str, now: int) -> int:
+        """What is held of a feature at `now` (ms), in units of its meter's scale."""
+        if feature not in self._features:
+            return 0
+        total, until = self._sums.get(feature, (0, 0))
+        if now >= until:
+            left = {field: hold for field, hold in self._features[feature].items() if hold.expires > now}
+            self._features[feature] = left
+            total = sum([hold.units for hold in left.values()])
+            until = min([hold.expires for hold in left.values()], default=_FOREVER)
+            self._sums[feature] = total, until
+        return total
+
+    def read(self, texts: Mapping[str, str], number: int) -> None:
+        """All of them, as of change `number`."""
+        self.number = number
+        self._features.clear()
+        self._sums.clear()
+        for field, hold in holds_of(texts).items():
+            self._features.setdefault(_feature(field), {})[field] = hold
+
+    def told(self, field: str, text: str) -> None:
+        """One changed; it may be gone."""
+        feature, hold = _feature(field), hold_of(text)
+        if hold is None:
+            self._features.get(feature, {}).pop(field, None)
+        else:
+            self._features.setdefault(feature, {})[field] = hold
+        self._sums.pop(feature, None)
+
+
+def _feature(field: str) -> str:
+    return field.partition(":")[0]

@@ -1,0 +1,91 @@
+-- Hold an amount of a feature if every limit has room for what is used, what is held and this.
+-- KEYS: applied, holding, counters and holds of the tenant (metering/keys.py).
+-- ARGV: channel, tenant, feature, id, amount, ttl, longest ttl (ms), scale of the meter, then for each limit the field of
+--   its counter and the most that fits (units; empty: not binding).
+-- Answers {outcome, now, until, reserved, amount, counter texts...}; `until`: when the hold ends or, recovering, when
+--   reservations begin again; `reserved`: what others hold. Outcomes: granted, again (held by this id already), refused,
+--   conflict (this id holds another amount), counted (its usage is in already), recovering.
+-- Exact: every number is an integer below 2^53 or stands for one that is larger than any limit.
+local MANY = 9007199254740992
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- "12.5" at scale 3 -> 12500, or MANY
+local function units(decimal, scale)
+  local sign, whole, part = string.match(decimal, '^(%-?)(%d+)%.?(%d*)$')
+  local number = tonumber(whole .. part .. string.rep('0', scale - #part))
+  number = math.min(number, MANY)
+  return sign == '-' and -number or number
+end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  return {'recovering', text(now), text(now + 1000), '0', '0'}
+end
+
+-- Another server, or one begun anew, may lack what was held: until nothing of that can last, nothing is granted.
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+local mark = redis.call('HMGET', KEYS[2], 'run', 'since', 'latest')
+if mark[1] ~= run then
+  mark[2] = text(now + tonumber(ARGV[7]))
+  mark[3] = mark[2]
+  redis.call('HSET', KEYS[2], 'run', run, 'since', mark[2], 'latest', mark[3])
+end
+if now < tonumber(mark[2]) then
+  return {'recovering', text(now), mark[2], '0', '0'}
+end
+
+local prefix, amount, ttl = ARGV[3] .. ':', tonumber(ARGV[5]), tonumber(ARGV[6])
+local own = prefix .. ARGV[4]
+local reserved, mine = 0, nil
+local all = redis.call('HGETALL', KEYS[4])
+for at = 1, #all, 2 do
+  local field, hold = all[at], all[at + 1]
+  local held, expires = string.match(hold, '^%a+ (%d+) %d+ (%d+)$')
+  if held and tonumber(expires) <= now then
+    redis.call('HDEL', KEYS[4], field)
+  elseif field == own then
+    mine = hold
+  elseif held and string.sub(field, 1, #prefix) == prefix then
+    reserved = math.min(reserved + tonumber(held), MANY)
+  end
+end
+
+local fits = true
+local texts = {}
+for at = 9, #ARGV, 2 do
+  local used = redis.call('HGET', KEYS[3], ARGV[at]) or '0'
+  texts[#texts + 1] = used
+  if ARGV[at + 1] ~= '' then
+    local left = tonumber(ARGV[at + 1]) - units(used, tonumber(ARGV[8]))
+    fits = fits and amount <= left - reserved
+  end
+end
+
+local function answer(outcome, expires)
+  return {outcome, text(now), expires, text(reserved), ARGV[5], unpack(texts)}
+end
+
+if mine == 'counted' then
+  return answer('counted', text(now))
+end
+if mine then
+  local held, expires = string.match(mine, '^%a+ (%d+) %d+ (%d+)$')
+  return answer(held == ARGV[5] and 'again' or 'conflict', expires)
+end
+if not fits then
+  return answer('refused', text(now))
+end
+local expires = text(now + ttl)
+local hold = 'held ' .. ARGV[5] .. ' ' .. ARGV[6] .. ' ' .. expires
+redis.call('HSET', KEYS[4], own, hold)
+-- Commit may keep it as long again; a tenant that never comes back leaves nothing behind.
+local latest = math.max(tonumber(mark[3]), now + 2 * ttl)
+redis.call('HSET', KEYS[2], 'latest', text(latest))
+redis.call('PEXPIREAT', KEYS[4], text(latest + 3600000))
+local number = redis.call('HINCRBY', KEYS[2], 'number', 1)
+redis.call('PUBLISH', ARGV[1], number .. ' ' .. ARGV[2] .. ' ' .. own .. ' ' .. hold)
+return answer('granted', expires)

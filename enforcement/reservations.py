@@ -1,0 +1,168 @@
+"""Reservations: holds in Redis that the scripts in lua/ grant, keep and end. Redis is waited for, but not long.
+
+What may be held follows from the plan as the mirror knows it; what is used and held is compared in Redis, at one moment
+for all gates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, Literal, NamedTuple, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from enforcement import metrics
+from enforcement.gate import Gate
+from enforcement.mirror import Mirror
+from metering import keys
+from metering.decision import NOTHING, Decision, Knowledge, Used, decide, standings_of, used_of
+from metering.entitlement import CompiledEntitlement
+from metering.errors import Refused, TryLater, Unavailable
+from metering.partition import partition_of
+from metering.period import Period, PeriodKind
+from metering.reservation import LONGEST_MS, MOST_UNITS, HoldName, bound, nanos_of, units_of
+
+_LUA = resources.files("enforcement").joinpath("lua")
+_PATIENCE = 10
+"""Times `redis_seconds`: who reserves can wait longer than who checks."""
+Outcome = Literal["granted", "again", "refused", "conflict", "counted"]
+Settled = Literal["committed", "released", "counted", "unknown", "conflict", "too-much"]
+
+
+class Answer(NamedTuple):
+    """What became of a reservation; `decision` with the numbers, `expires` in ms UTC."""
+
+    outcome: Outcome
+    decision: Decision
+    expires: int
+
+
+class End(NamedTuple):
+    """What became of a commit or release: what is held now (nanos) until `expires` (ms UTC)."""
+
+    outcome: Settled
+    amount: int
+    expires: int
+
+
+class Reservations:
+    """Of one process. `seconds`: what the gate waits for Redis; `longest`: no hold is longer (ms)."""
+
+    def __init__(self, redis: Redis, mirror: Mirror, gate: Gate, seconds: float, longest: int = LONGEST_MS) -> None:
+        self._mirror = mirror
+        self._gate = gate
+        self._seconds = seconds * _PATIENCE
+        self._longest = longest
+        self._reserve = redis.register_script(_LUA.joinpath("reserve.lua").read_text())
+        self._settle = redis.register_script(_LUA.joinpath("settle.lua").read_text())
+
+    async def reserve(self, name: HoldName, amount: int, ttl: int | None) -> Answer:
+        """Hold `amount` (nanos) for `ttl` ms (None: as long as may be).
+
+        Raises Refused (what can never be held), TryLater (Redis lost what was held, or counters are being rebuilt),
+        Unavailable.
+        """
+        ttl = self._longest if ttl is None else ttl
+        if not 0 < ttl <= self._longest:
+            raise Refused("invalid-ttl", f"`ttl_seconds` is above 0 and at most {self._longest / 1000:g}")
+        await self._gate.know({name.tenant})
+        tenant, _, now = self._gate.find(name.tenant)
+        if tenant is None:
+            raise Unavailable("plans cannot be read at the moment")
+        # What a plan refuses needs no counters: nothing is used, and nothing is asked for.
+        refusal = decide(tenant.snapshot, name.feature, 0, _nothing, now, Knowledge("memory", now))
+        right = None if tenant.snapshot is None else tenant.snapshot.entitlements.get(name.feature)
+        if not refusal.allowed or right is None:
+            return Answer("refused", refusal, now)
+        if not right.reservable:
+            raise Refused("not-reservable", f"the catalog does not say `reservable: true` of {name.feature!r}")
+        units = units_of(amount, right.scale)
+        if amount <= 0 or nanos_of(units, right.scale) != amount or units > MOST_UNITS:
+            raise Refused("invalid-amount", f"`amount` is above 0, below 2^53 units, with {right.scale} decimals")
+        assert tenant.snapshot is not None
+        standings = standings_of(right, tenant.snapshot, _nothing, 0, now)
+        binding = name.feature not in tenant.snapshot.shadow
+        bounds = [bound(right, at, binding) for at in standings]
+        at = self._at(name.tenant)
+        state = [keys.applied(*at), keys.holding(*at), keys.counters(*at, name.tenant), keys.holds(*at, name.tenant)]
+        asked = [keys.holds_feed(*at), *name, units, ttl, self._longest, right.scale]
+        found = await self._run(self._reserve, state, [*asked, *(part for pair in bounds for part in pair)])
+        outcome, instant, until, reserved, _, *texts = (part.decode() for part in found)
+        metrics.RESERVATIONS.labels(outcome).inc()
+        if outcome == "recovering":
+            raise TryLater(
+                "it is not known what is held: Redis was begun anew, or counters are being rebuilt",
+                min(int(until) - int(instant), self._longest) / 1000,
+            )
+        held = nanos_of(int(reserved), right.scale)
+        more = amount
+        if outcome in ("granted", "again"):
+            held, more = held + amount, 0
+        used = dict(zip((field for field, _ in bounds), texts, strict=True))
+        knowledge = Knowledge("redis", int(instant))
+        decision = decide(tenant.snapshot, name.feature, more, _Counters(used), now, knowledge, held)
+        return Answer(cast(Outcome, outcome), decision, int(until))
+
+    async def commit(self, name: HoldName, amount: int | None) -> End:
+        """Keep `amount` (nanos; None: all that is held) until the usage event that names it is counted. Raises
+        Unavailable, Refused."""
+        scale = await self._scale(name)
+        if scale is None:
+            return End("unknown", 0, 0)
+        if amount is not None and nanos_of(units_of(amount, scale), scale) != amount:
+            raise Refused("too-precise", f"the meter keeps {scale} decimals; more are refused, not rounded")
+        return await self._end(name, "commit", "" if amount is None else units_of(amount, scale), scale)
+
+    async def release(self, name: HoldName) -> End:
+        """Hold it no more. Raises Unavailable."""
+        scale = await self._scale(name)
+        return End("unknown", 0, 0) if scale is None else await self._end(name, "release", "", scale)
+
+    async def _end(self, name: HoldName, action: str, units: object, scale: int) -> End:
+        at = self._at(name.tenant)
+        state = [keys.holding(*at), keys.holds(*at, name.tenant)]
+        asked = [keys.holds_feed(*at), name.tenant, name.field, action, units]
+        outcome, left, until = (part.decode() for part in await self._run(self._settle, state, asked))
+        metrics.RESERVATIONS.labels(outcome).inc()
+        return End(cast(Settled, outcome), nanos_of(int(left), scale), int(until))
+
+    async def _scale(self, name: HoldName) -> int | None:
+        """The scale in which a hold is counted; None: there can be no such hold."""
+        await self._gate.know({name.tenant})
+        tenant, _, _ = self._gate.find(name.tenant)
+        if tenant is None:
+            raise Unavailable("plans cannot be read at the moment")
+        right = None if tenant.snapshot is None else tenant.snapshot.entitlements.get(name.feature)
+        return None if right is None or right.meter is None else right.scale
+
+    def _at(self, tenant: str) -> tuple[int, int]:
+        epoch = self._mirror.epoch
+        if epoch is None:
+            raise Unavailable("no writer has said yet where the counters are")
+        return epoch.number, partition_of(tenant, epoch.partitions)
+
+    async def _run(self, script: Any, state: Sequence[str], arguments: Sequence[object]) -> list[bytes]:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return cast(list[bytes], await script(keys=state, args=arguments))
+        except (RedisError, OSError, TimeoutError) as error:
+            metrics.READS_FAILED.inc()
+            raise Unavailable("Redis does not answer") from error
+
+
+class _Counters:
+    """metering.decision.UsedIn of counters that were read, by field."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self._texts = texts
+
+    def __call__(self, right: CompiledEntitlement, period: Period, kind: PeriodKind) -> Used | None:
+        text = self._texts.get(keys.counter_field(right.meter or "", kind, period.start))
+        return None if text is None else used_of(right.aggregation or "sum", text)
+
+
+def _nothing(right: CompiledEntitlement, period: Period, kind: PeriodKind) -> Used | None:
+    return NOTHING

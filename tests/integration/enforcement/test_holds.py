@@ -1,0 +1,215 @@
+"""Holds on a real Valkey: no interleaving passes a limit, and numbers are exact up to 2^53."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from importlib import resources
+from typing import Any
+
+import pytest
+import redis as redis_sync
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from metering import keys
+from metering.quantity import ONE, render
+from metering.reservation import MOST_UNITS, nanos_of, units_of
+from streams.holds import begin_holds
+from streams.state import Applied, PartitionState
+from tenancy.epochs import Epoch
+from tests.integration.enforcement.conftest import Valkey
+from tests.support import wait_until
+
+AT = 9, 0
+FIELD = "seconds:hour:0"
+LUA = resources.files("enforcement").joinpath("lua")
+RESERVE, SETTLE = (LUA.joinpath(name).read_text() for name in ("reserve.lua", "settle.lua"))
+COMMON = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+class Holder:
+    """What gates and the writer do to one tenant's holds and counter, in units of `scale`."""
+
+    def __init__(self, redis: Redis, scale: int) -> None:
+        self.redis = redis
+        self.scale = scale
+        self.state = PartitionState(redis, *AT)
+        self.offset = -1
+
+    async def begin(self) -> None:
+        await self.redis.flushall()
+        await self.redis.hset(keys.applied(*AT), items=["offset", "-1", "checksum", "0", "clock", "0"])
+        await self.redis.set(keys.config(*AT), "c")
+        await begin_holds(self.redis, None, AT[0], 1)
+
+    async def reserve(self, id: str, units: int, limit: int, ttl: int = 60_000) -> str:
+        names = [keys.applied(*AT), keys.holding(*AT), keys.counters(*AT, "t"), keys.holds(*AT, "t")]
+        asked: list[Any] = ["ch", "t", "f", id, units, ttl, 900_000, self.scale, FIELD, limit]
+        answer: Any = await self.redis.eval(RESERVE, len(names), *names, *asked)
+        return str(answer[0].decode())
+
+    async def settle(self, id: str, action: str, units: int | str = "") -> str:
+        names = [keys.holding(*AT), keys.holds(*AT, "t")]
+        answer: Any = await self.redis.eval(SETTLE, 2, *names, "ch", "t", f"f:{id}", action, units)
+        return str(answer[0].decode())
+
+    async def count(self, total: int, id: str) -> None:
+        """The writer's step 4 of an event that names a reservation."""
+        texts = [FIELD, render(nanos_of(total, self.scale))]
+        operations = [self.state.set_counters("t", texts), *self.state.count_holds({"t": [f"f:{id}"]}, 1)]
+        new = Applied(self.offset + 1, 0, 0)
+        assert await self.state.apply(self.offset, "c", new, operations)
+        self.offset += 1
+
+    async def expire(self, id: str) -> None:
+        """Its time is over."""
+        field = f"f:{id}"
+        text: Any = await self.redis.hget(keys.holds(*AT, "t"), field)
+        if text is not None and text != b"counted":
+            state, amount, ttl, _ = text.decode().split(" ")
+            await self.redis.hset(keys.holds(*AT, "t"), field, f"{state} {amount} {ttl} 1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running(server: Valkey) -> None:
+    with redis_sync.Redis.from_url(server.url) as client:
+        wait_until(client.ping, what="Valkey")
+
+
+@pytest.fixture
+async def redis(server: Valkey) -> AsyncIterator[Redis]:
+    yield Redis.from_url(server.url, protocol=3)  # every example runs a loop of its own
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["reserve", "commit", "release", "expire", "use"]),
+        st.integers(0, 4),
+        st.integers(1, 12),
+    ),
+    max_size=25,
+)
+
+
+@COMMON
+@given(steps=STEPS, scale=st.sampled_from([0, 3, 9]), limit=st.integers(0, 30))
+def test_no_interleaving_of_holds_and_usage_passes_the_limit(
+    server: Valkey, steps: list[tuple[str, int, int]], scale: int, limit: int
+) -> None:
+    async def play() -> None:
+        async with Redis.from_url(server.url, protocol=3) as redis:
+            holder = Holder(redis, scale)
+            await holder.begin()
+            used = 0
+            held: dict[str, tuple[str, int]] = {}  # id → state and units, as it has to be
+            for number, (action, which, units) in enumerate(steps):
+                id = str(which)
+                state, mine = held.get(id, ("", 0))
+                if action == "reserve":
+                    fits = used + sum(amount for _, amount in held.values()) + units <= limit
+                    wanted = "granted" if fits else "refused"
+                    if state:
+                        wanted = "counted" if state == "counted" else "again" if units == mine else "conflict"
+                    assert await holder.reserve(id, units, limit) == wanted
+                    if wanted == "granted":
+                        held[id] = "held", units
+                elif action == "commit":
+                    wanted = {"": "unknown", "counted": "counted"}.get(state, "committed")
+                    if state == "held" and units > mine:
+                        wanted = "too-much"
+                    elif state == "committed" and units != mine:
+                        wanted = "conflict"
+                    assert await holder.settle(id, "commit", units) == wanted
+                    if wanted == "committed":
+                        held[id] = "committed", units
+                elif action == "release":
+                    wanted = {"": "unknown", "counted": "counted"}.get(state, "released")
+                    assert await holder.settle(id, "release") == wanted
+                    if wanted == "released":
+                        del held[id]
+                elif action == "expire":
+                    await holder.expire(id)
+                    if state in ("held", "committed"):
+                        del held[id]
+                elif state in ("held", "committed"):  # usage that keeps to what it reserved
+                    used += min(units, mine)
+                    await holder.count(used, id)
+                    held[id] = "counted", 0
+                assert used + sum(amount for _, amount in held.values()) <= limit, number
+
+    asyncio.run(play())
+
+
+@COMMON
+@given(
+    scale=st.sampled_from([0, 1, 3, 9]),
+    limit=st.integers(MOST_UNITS - 3, MOST_UNITS) | st.integers(1, MOST_UNITS),
+    used=st.integers(0, MOST_UNITS + 1000) | st.integers(0, 10**27),
+    spare=st.integers(-2, 2),
+)
+def test_one_unit_more_than_fits_is_refused_up_to_the_largest_number(
+    server: Valkey, scale: int, limit: int, used: int, spare: int
+) -> None:
+    async def play() -> None:
+        async with Redis.from_url(server.url, protocol=3) as redis:
+            holder = Holder(redis, scale)
+            await holder.begin()
+            await holder.count(used, "another")
+            left = limit - used
+            amount = min(max(left + spare, 1), MOST_UNITS)
+            half = amount // 2
+            if half:
+                assert await holder.reserve("half", half, limit) == ("granted" if half <= left else "refused")
+                left -= half if half <= left else 0
+            rest = amount - half
+            assert await holder.reserve("rest", rest, limit) == ("granted" if rest <= left else "refused")
+
+    asyncio.run(play())
+
+
+async def test_a_new_epoch_reserves_when_nothing_of_the_one_before_can_last(redis: Redis) -> None:
+    holder = Holder(redis, 0)
+    await holder.begin()
+    assert await holder.reserve("a", 1, 10, ttl=60_000) == "granted"
+    latest: Any = await redis.hget(keys.holding(*AT), "latest")
+    for _ in range(2):  # a crash in between is repeated
+        await begin_holds(redis, Epoch(AT[0], 1, "open"), AT[0] + 1, 2)
+    assert await redis.hget(keys.holding(AT[0] + 1, 1), "since") == latest
+    assert await holder.reserve("b", 1, 10) == "recovering"
+    assert await holder.settle("a", "commit") == "committed"
+    kept: Any = await redis.hget(keys.holds(*AT, "t"), "f:a")
+    assert int(kept.split()[-1]) <= int(latest)
+    await redis.aclose()
+
+
+async def test_a_new_epoch_does_not_trust_the_holds_of_another_run(redis: Redis) -> None:
+    holder = Holder(redis, 0)
+    await holder.begin()
+    await redis.hset(keys.holding(*AT), "run", "another")
+    await begin_holds(redis, Epoch(AT[0], 1, "open"), AT[0] + 1, 1)
+    seconds, _ = await redis.time()
+    since: Any = await redis.hget(keys.holding(AT[0] + 1, 0), "since")
+    assert 890_000 < int(since) - int(seconds) * 1000 <= 901_000
+    await redis.aclose()
+
+
+async def test_a_rebuild_forgets_what_was_counted_and_the_clock_drops_it(redis: Redis) -> None:
+    holder = Holder(redis, 0)
+    await holder.begin()
+    await holder.count(3, "a")
+    assert await redis.hgetall(keys.holds(*AT, "t")) == {b"f:a": b"counted"}
+    answer = await holder.state.ask([], [], 1)
+    assert await holder.state.apply(0, "c", Applied(1, 0, 1), holder.state.drop(answer.expired))
+    assert not await redis.exists(keys.holds(*AT, "t"))
+    holder.offset = 1
+    await holder.count(4, "b")
+    assert await holder.state.begin_rebuild("token")
+    assert not await redis.exists(keys.holds(*AT, "t"))
+    await redis.aclose()
+
+
+def test_units_round_down_and_come_back_whole() -> None:
+    assert units_of(12 * ONE + ONE // 2, 0) == 12
+    assert nanos_of(units_of(12 * ONE + ONE // 2, 3), 3) == 12 * ONE + ONE // 2
