@@ -16,6 +16,8 @@ from metering.period import DEFAULT_TERMS
 TENANTS = ("acme", "bolt")
 TEXT = {name: encode(compile_snapshot(name, "active", None, DEFAULT_TERMS, Catalog(), 1)) for name in TENANTS}
 
+NOTHING_HELD: dict[str, dict[str, str]] = {name: {} for name in TENANTS}
+
 
 class Past(NamedTuple):
     """What stood in Redis from instant `since` on."""
@@ -40,7 +42,7 @@ class World:
 
     def _stands(self) -> None:
         counters = {name: dict(own) for name, own in self.counters.items()}
-        self.past.append(Past(self.now, Reading(self.applied, self.sequence, counters, {}, 0)))
+        self.past.append(Past(self.now, Reading(self.applied, self.sequence, counters, NOTHING_HELD, 0)))
 
     def count(self, tenant: str, lost: bool) -> None:
         """A batch is applied and told."""
@@ -70,7 +72,8 @@ class World:
     def ask(self, names: tuple[str, ...]) -> None:
         """Redis reads; the answer is under way."""
         reading = self.past[-1].reading
-        some = Reading(reading.applied, reading.sequence, {name: reading.counters[name] for name in names}, {}, 0)
+        counters = {name: reading.counters[name] for name in names}
+        some = Reading(reading.applied, reading.sequence, counters, NOTHING_HELD, 0)
         self.asked.append((self.now, self.mirror.partitions[0].gaps, some))
 
     def answer(self) -> None:
