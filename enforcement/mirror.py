@@ -18,7 +18,7 @@ from metering.entitlement import CompiledEntitlement, TenantSnapshot, decode
 from metering.feed import FeedMessage
 from metering.partition import partition_of
 from metering.period import Period, PeriodKind
-from metering.reservation import COUNTED, nanos_of
+from metering.reservation import nanos_of
 
 NEVER = -2
 """Stands before any offset: nothing was heard of that partition."""
@@ -189,7 +189,7 @@ class Mirror:
             tenant = self.tenants.get(name)
             if tenant is not None and message.applied > tenant.version:
                 for field in fields:
-                    tenant.holds.told(field, COUNTED)
+                    tenant.holds.told(field, "")
         if not partition.missed:
             partition.fresh = max(partition.fresh, min(message.sent, now))
 

@@ -87,7 +87,8 @@ class Reservations:
         binding = name.feature not in tenant.snapshot.shadow
         bounds = [bound(right, at, binding) for at in standings]
         at = self._at(name.tenant)
-        state = [keys.applied(*at), keys.holding(*at), keys.counters(*at, name.tenant), keys.holds(*at, name.tenant)]
+        state = [keys.applied(*at), keys.holding(*at)]
+        state += [key(*at, name.tenant) for key in (keys.counters, keys.holds, keys.counted)]
         asked = [keys.holds_feed(*at), *name, units, ttl, self._longest, right.scale]
         found = await self._run(self._reserve, state, [*asked, *(part for pair in bounds for part in pair)])
         outcome, instant, until, reserved, _, *texts = (part.decode() for part in found)
@@ -123,7 +124,7 @@ class Reservations:
 
     async def _end(self, name: HoldName, action: str, units: object, scale: int) -> End:
         at = self._at(name.tenant)
-        state = [keys.holding(*at), keys.holds(*at, name.tenant)]
+        state = [keys.holding(*at), keys.holds(*at, name.tenant), keys.counted(*at, name.tenant)]
         asked = [keys.holds_feed(*at), name.tenant, name.field, action, units]
         outcome, left, until = (part.decode() for part in await self._run(self._settle, state, asked))
         metrics.RESERVATIONS.labels(outcome).inc()
