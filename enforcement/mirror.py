@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from enforcement.holds import Holds
 from metering import keys
+from metering.catalog import Limit
 from metering.decision import NOTHING, Knowledge, Used, used_of
 from metering.entitlement import CompiledEntitlement, TenantSnapshot, decode
 from metering.feed import FeedMessage
 from metering.partition import partition_of
-from metering.period import Period, PeriodKind
+from metering.period import Period
 from metering.reservation import nanos_of
 
 NEVER = -2
@@ -82,11 +83,11 @@ class Tenant:
         right = None if self.snapshot is None else self.snapshot.entitlements.get(feature)
         return nanos_of(self.holds.units(feature, now), right.scale) if right is not None and right.reservable else 0
 
-    def used(self, right: CompiledEntitlement, period: Period, kind: PeriodKind) -> Used | None:
+    def used(self, right: CompiledEntitlement, limit: Limit, period: Period) -> Used | None:
         """metering.decision.UsedIn."""
         if self.counters is None:
             return None
-        field = keys.counter_field(right.meter or "", kind, period.start)
+        field = keys.counter_field(limit.meter or right.meter or "", limit.period, period.start)
         known = self._used.get(field)
         if known is None:
             text = self.counters.get(field)
