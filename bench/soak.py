@@ -1,6 +1,7 @@
 """`make soak [MINUTES=60]`: a steady load of 1,000 tenants, and the memory of each process under it.
 
-Samples every 10 s after a warm-up of a sixth of the time. Exit code 1 when a process grew by more than is allowed
+Samples every 10 s after a warm-up of a sixth of the time, for a third of which the worker is frozen: what it needs for
+its largest batches, to catch up, is no growth. Exit code 1 when a process grew by more than is allowed
 (bench/memory.py): 32 MiB and a tenth of its size; Redis also 60 bytes an event for the dedupe window.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
 
@@ -55,25 +57,31 @@ async def _soak(seconds: float, tenants: int, rate: float) -> list[Growth]:
                     rate=rate / _BATCH,
                 )
             )
-            samples = await _sampled(system, loading, warm_up)
+            await _warmed_up(system, warm_up)
+            samples = await _sampled(system, loading)
             outcome = await loading
         found = [growth(name, values, outcome.accepted, system.on_disk) for name, values in samples.items()]
         _print(found, f"{outcome.accepted:,} events, {outcome.refused:,} requests refused, {system.broker}")
         return found
 
 
-async def _sampled(
-    system: System, loading: asyncio.Task[object], warm_up: float
-) -> dict[str, list[tuple[float, float]]]:
+async def _warmed_up(system: System, seconds: float) -> None:
+    """Freeze the worker for a third of the time, and let it catch up."""
+    await asyncio.sleep(seconds / 3)
+    system.send("streams-0", signal.SIGSTOP)
+    await asyncio.sleep(seconds / 3)
+    system.send("streams-0", signal.SIGCONT)
+    await asyncio.sleep(seconds / 3)
+
+
+async def _sampled(system: System, loading: asyncio.Task[object]) -> dict[str, list[tuple[float, float]]]:
     """Process → (time, MiB), while the load goes on."""
     began = time.monotonic()
     samples: dict[str, list[tuple[float, float]]] = {}
     while not loading.done():
         await asyncio.wait({loading}, timeout=_SAMPLE_SECONDS)
-        at = time.monotonic() - began
-        if at >= warm_up:
-            for name, size in system.memory().items():
-                samples.setdefault(name, []).append((at, size))
+        for name, size in system.memory().items():
+            samples.setdefault(name, []).append((time.monotonic() - began, size))
     return samples
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -119,6 +120,10 @@ class System:
         for name, family in self._families().items():
             used[name] = sum(sum(process.cpu_times()[:2]) for process in family)
         return used
+
+    def send(self, name: str, number: signal.Signals) -> None:
+        """A signal to one of its processes: SIGSTOP freezes it, SIGCONT wakes it."""
+        os.kill(self._supervisor.pids[name], number)
 
     def memory(self) -> Mapping[str, float]:
         """MiB of memory that each process holds now, with its children."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -41,6 +42,7 @@ GROUP = "tallygate-streams"
 _POLL_SECONDS = 1.0
 _STUCK_SECONDS = 5.0
 _GOODBYE_SECONDS = 3.0
+_TIDY_SECONDS = 60.0
 _EPOCHS_READ = 2  # the current one, and the one before for what stale gateways append to it; more while they are open
 
 
@@ -112,6 +114,16 @@ class LedgerWriter(Service):  # type: ignore[misc]
             with suppress(TimeoutError, KafkaError, OSError):
                 await asyncio.wait_for(close(), _GOODBYE_SECONDS)
         await self._database.close()
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _tidy(self) -> None:
+        """Exceptions and tasks in cycles hold whole batches, and by the thresholds that suit batches (`__main__`)
+        nobody would look for them for hours."""
+        gc.collect()
+        gc.freeze()  # what was imported stays anyway
+        while not self.should_stop:
+            await self.sleep(_TIDY_SECONDS)
+            gc.collect()
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _keep_up(self) -> None:
