@@ -1,5 +1,5 @@
-"""A gate as `tallygate up` starts it, with what it needs: Redis, the embedded broker to which it tells its decisions, and
-plans that tenancy published. What a writer would put into Redis stands there: counters, and a beat a second.
+"""A gate as `tallygate up` starts it, with what it needs: Redis, the embedded broker to which it tells its decisions,
+and plans that tenancy published. What a writer would put into Redis stands there: counters, and a beat a second.
 """
 
 from __future__ import annotations
@@ -133,14 +133,14 @@ async def _publish(sql: str, kafka: str, redis: Redis, key: str, names: Sequence
     for first in range(0, len(names), _AT_ONCE):
         pipe = redis.pipeline(transaction=False)
         for name in names[first : first + _AT_ONCE]:
-            used = {
+            used: dict[Any, Any] = {
                 keys.counter_field(METER, kind, period_of(kind, now, terms).start): USED
                 for kind in ("billing", "day", "hour")
             }
             pipe.hset(keys.counters(epoch.epoch, partition_of(name, epoch.partitions), name), mapping=used)
         await pipe.execute()
     for partition in range(epoch.partitions):
-        at = {"offset": str(_OFFSET), "checksum": "1", "clock": str(now)}
+        at: dict[Any, Any] = {"offset": str(_OFFSET), "checksum": "1", "clock": str(now)}
         await redis.hset(keys.applied(epoch.epoch, partition), mapping=at)
     await redis.set(keys.EPOCH, f"{epoch.epoch}:{epoch.partitions}")
     return epoch

@@ -1,4 +1,4 @@
-"""The bench's programs in Go, built into `.go` of the checkout: versions and checksums are pinned by go.mod and go.sum."""
+"""The bench's programs in Go, built into `.go` of the checkout; go.mod and go.sum pin versions and checksums."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _AT_ONCE = 10_000
 
 
 def check_in_process(tenants: int, seconds: float) -> list[float]:
-    """µs a check takes (median) in each window, tenants drawn at random. Raises RuntimeError on an unexpected answer."""
+    """µs a check takes (median) in each window, tenants drawn at random. Raises RuntimeError on a wrong answer."""
     clock = SystemClock()
     names = [f"tenant-{number}" for number in range(tenants)]
     gate = Gate(_mirror(names, clock.now_ms()), _nobody_is_unknown, clock, Tally())
@@ -72,7 +72,7 @@ def _mirror(names: Collection[str], now: int) -> Mirror:
         mirror.plan(name, encode(compile_snapshot(name, "active", PLAN, terms, catalog, 1))).seen = now
         homes[partition_of(name, _EPOCH.partitions)].append(name)
     for number, at_home in homes.items():
-        mirror.accepts(number, Reading(1, "", {name: used for name in at_home}, {name: {} for name in at_home}, 0))
+        mirror.accepts(number, Reading(1, "", dict.fromkeys(at_home, used), {name: {} for name in at_home}, 0))
         mirror.verified(number, mirror.partitions[number].gaps, now)
     return mirror
 

@@ -14,7 +14,7 @@ LATE_MS = 1.0
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Whom to ask: `requests` go out as they are, drawn at random; a right answer has `status` and contains `expect`."""
+    """Whom to ask: `requests`, sent as they are, drawn at random. A right answer has `status` and contains `expect`."""
 
     address: str
     requests: Sequence[str]

@@ -1,7 +1,7 @@
 """`make peers`: the gate's checks beside those of Envoy's ratelimit, and our reservations, which write as theirs do.
 
-Both run on this machine, each with a Valkey of its own; windows take turns: ours, theirs, ours… with the same tenants in
-the same order. Kept as bench/results/peers.json. Exit code 1: our 99th percentile is not the lower one; 3: Envoy's
+Both run on this machine, each with a Valkey of its own; windows take turns: ours, theirs, ours… with the same tenants
+in the same order. Kept as bench/results/peers.json. Exit code 1: our 99th percentile is not the lower one; 3: Envoy's
 ratelimit can't be built here.
 """
 
@@ -53,7 +53,7 @@ class Side(msgspec.Struct, frozen=True):
 
     def middle(self, of: str) -> float:
         """The median of the windows."""
-        return median(getattr(window, of) for window in self.windows)
+        return float(median(getattr(window, of) for window in self.windows))
 
     def spread(self, of: str) -> tuple[float, float]:
         """The lowest and the highest of the windows."""
