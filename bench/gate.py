@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import insert
@@ -24,7 +25,9 @@ from bench import pace
 from bench.pace import Target
 from local.instance import new_key
 from local.layout import Layout, SystemOptions
-from local.supervisor import RestartPolicy, Supervisor
+from local.probes import http_ok
+from local.process import ProcessSpec
+from local.supervisor import Supervisor
 from metering import keys
 from metering.clock import SystemClock
 from metering.feed import FeedMessage, encode
@@ -42,20 +45,24 @@ CATALOG = Path(__file__).with_name("gate_catalog.yaml")
 FEATURE, METER, PLAN = "voice", "voice_seconds", "bench"
 USED = "1234.5"
 _GATE = "gate-0"
-_STAYS_DEAD = RestartPolicy(first_delay=3600, longest_delay=3600)
 _BEAT_SECONDS = 1.0
 _OFFSET = 1
 _AT_ONCE = 1000
+_PATIENCE_SECONDS, _LOOK_SECONDS = 30.0, 0.1
 
 
 class GateSystem:
     """A running gate: its address, and what is done to it."""
 
-    def __init__(self, url: str, key: str, tenants: Sequence[str], supervisor: Supervisor) -> None:
+    def __init__(
+        self, url: str, ops: str, key: str, tenants: Sequence[str], supervisor: Supervisor, redis: ProcessSpec
+    ) -> None:
         self.url = url
         self.tenants = tenants
+        self._ops = ops
         self._key = key
         self._supervisor = supervisor
+        self._redis = redis
 
     @property
     def checks(self) -> Target:
@@ -75,8 +82,27 @@ class GateSystem:
         return msgspec.json.decode(await asyncio.to_thread(_read, asked))
 
     def signal_redis(self, number: signal.Signals) -> None:
-        """SIGSTOP, SIGCONT or SIGKILL to Redis; killed, it stays dead."""
-        os.kill(self._supervisor.pids["redis"], number)
+        """SIGSTOP or SIGCONT to Redis."""
+        os.kill(self._supervisor.pids[self._redis.name], number)
+
+    async def kill_redis(self) -> None:
+        """SIGKILL; it stays dead."""
+        self.signal_redis(signal.SIGKILL)
+        await self._supervisor.stop_one(self._redis.name)
+
+    async def start_redis(self) -> None:
+        """With what it knew."""
+        await self._supervisor.start(self._redis)
+
+    async def fresh(self) -> None:
+        """Until the gate says that it follows Redis. Raises TimeoutError."""
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while not await http_ok(f"{self._ops}/readyz"):  # noqa: ASYNC110 (the gate tells only who asks)
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    def cpu_seconds(self) -> float:
+        """What the gate has used of a core so far."""
+        return sum(psutil.Process(self._supervisor.pids[_GATE]).cpu_times()[:2])
 
     def _target(self, path: str, bodies: Sequence[Any], status: int) -> Target:
         address = pace.address_of(self.url)
@@ -93,16 +119,18 @@ async def gate_running(tenants: int) -> AsyncIterator[GateSystem]:
         layout = await Layout.choose(SystemOptions(data, "auto", None, CATALOG))
         addresses = layout.addresses()
         (gate,) = (spec for spec in layout.services() if spec.name == _GATE)
-        supervisor = Supervisor(data / "logs", policy=_STAYS_DEAD)
+        engines = {one.name: one for one in layout.engines() if one.name in ("redis", "kafka")}
+        supervisor = Supervisor(data / "logs")
         key = new_key()
         async with Redis.from_url(addresses["redis"]) as redis:
             try:
-                await supervisor.start(*(one for one in layout.engines() if one.name in ("redis", "kafka")))
+                await supervisor.start(*engines.values())
                 await asyncio.to_thread(migrations.upgrade, gate.env["TALLYGATE_SQL"])
                 epoch = await _publish(gate.env["TALLYGATE_SQL"], addresses["kafka"], redis, key, names)
                 beating = asyncio.create_task(_beat(redis, epoch))
                 await supervisor.start(gate)
-                system = GateSystem(addresses["gate"], key, names, supervisor)
+                ops = addresses["ops"][_GATE]
+                system = GateSystem(addresses["gate"], ops, key, names, supervisor, engines["redis"])
                 await _introduce(system)
                 yield system
                 beating.cancel()
@@ -161,7 +189,7 @@ async def _introduce(system: GateSystem) -> None:
     """Ask about every tenant until the answers come from memory, and look at one. Raises RuntimeError."""
     for first in range(0, len(system.tenants), _AT_ONCE):
         checks = [{"tenant": name, "feature": FEATURE} for name in system.tenants[first : first + _AT_ONCE]]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             results = (await system.ask("/v1/check/batch", {"checks": checks}))["results"]
             if all((one["source"], one["used"], one["allowed"]) == ("memory", USED, True) for one in results):

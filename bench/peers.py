@@ -27,8 +27,8 @@ from bench.machine import machine
 from bench.pace import LATE_MS, Target, Window
 from bench.ratelimit import ratelimit_running
 
-OURS, THEIRS = "tallygate check", "envoy ratelimit"
-_RESERVE = "tallygate reserve"
+OURS, THEIRS = "our check", "Envoy ratelimit"
+_RESERVE = "our reservation,"
 _SLOW_RESERVATIONS = 1_000.0
 _CONNECTIONS = 64
 _REST_SECONDS = 1.0
@@ -114,9 +114,9 @@ def show(sides: Sequence[Side], about: Mapping[str, Any]) -> None:
     """The table."""
     table = Table(
         title=f"{about['system']}, {about['cpus']} cores, load before {about['load']:.2f}, ratelimit "
-        f"{about['ratelimit']}; ms, medians of the windows (p99: lowest – highest)"
+        f"{about['ratelimit']}; ms, medians of the windows (p99: lowest – highest); late: the generator, p99"
     )
-    for column in ("", "asked /s", "answered /s", "p50", "p99", "", "p99.9", "generator late p99", "wrong"):
+    for column in ("", "asked /s", "answered /s", "p50", "p99", "", "p99.9", "late", "wrong"):
         table.add_column(column, justify="left" if column == "" else "right")
     for side in sides:
         low, high = side.spread("p99")
