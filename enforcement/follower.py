@@ -126,7 +126,8 @@ class Follower:
         holds = {keys.holds_feed(epoch.number, number).encode(): number for number in range(epoch.partitions)}
         subscription: Any = self._redis.pubsub(ignore_subscribe_messages=True)
         try:
-            await subscription.subscribe(*channels, *holds)
+            async with asyncio.timeout(_SILENT_MS / SECOND_MS):
+                await subscription.subscribe(*channels, *holds)
             for number in range(epoch.partitions):
                 self._mirror.miss(number)
             while self._mirror.epoch == epoch:
@@ -139,7 +140,8 @@ class Follower:
                     self._mirror.hear(channels[message["channel"]], decode(message["data"]), self._clock.now_ms())
         finally:
             with suppress(*_AWAY):
-                await subscription.aclose()
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await subscription.aclose()
 
     # What was missed
 

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from enforcement import metrics
 from enforcement.decided import Tally
 from enforcement.gathered import Load
 from enforcement.mirror import Mirror, Tenant
+from enforcement.rates import Rates
 from metering.clock import Clock
-from metering.decision import Decision, Knowledge, Rule, decide, not_known
+from metering.decision import NO_GROUPS, Decision, Knowledge, Rule, decide, not_known, slowed
 
 
 class Check(NamedTuple):
-    """May `tenant` use `amount` (nanos) more of `feature`?"""
+    """May `tenant` use `amount` (nanos) more of `feature`? `groups`: of what it is, by dimension; `subject`: who within
+    the tenant asks."""
 
     tenant: str
     feature: str
     amount: int
+    groups: Mapping[str, str] = NO_GROUPS
+    subject: str = ""
 
 
 class Gate:
-    """Answers checks; consumes nothing. `load` gets to know tenants, `tally` counts what is decided."""
+    """Answers checks; nothing is consumed but rates. `load` gets to know tenants, `tally` counts what is decided."""
 
     def __init__(self, mirror: Mirror, load: Load, clock: Clock, tally: Tally | None = None) -> None:
         self._mirror = mirror
         self._tally = tally
         self._load = load
         self._clock = clock
+        self._rates = Rates()
 
     def answer(self, check: Check, rules: list[Rule] | None = None) -> Decision | None:
         """From memory, at once; None: the tenant is not known yet. Rules that are looked at are added to `rules`."""
@@ -63,7 +68,11 @@ class Gate:
             used, snapshot, knowledge = tenant.used, tenant.snapshot, self._mirror.knowledge(tenant)
             if read:
                 knowledge = Knowledge("redis", now, knowledge.unknown)
-        decision = decide(snapshot, check.feature, check.amount, used, now, knowledge, reserved, rules)
+        decision = decide(snapshot, check.feature, check.amount, used, now, knowledge, reserved, rules, check.groups)
+        right = None if snapshot is None else snapshot.entitlements.get(check.feature)
+        if right is not None and right.rates and decision.allowed:
+            at = self._rates.slowed(right.rates, check.tenant, check.feature, check.subject, check.amount, now, rules)
+            decision = decision if at is None else slowed(decision, at)
         metrics.answered(decision.reason, decision.source, decision.shadowed)
         if self._tally is not None:
             self._tally.add(check.tenant, decision, now)

@@ -37,9 +37,17 @@ class Holds:
     def read(self, texts: Mapping[str, str], number: int) -> None:
         """All of them, as of change `number`."""
         self.number = number
+        self.keep(holds_of(texts))
+
+    def all(self) -> dict[str, Hold]:
+        """What is held, by field."""
+        return {field: hold for holds in self._features.values() for field, hold in holds.items()}
+
+    def keep(self, holds: Mapping[str, Hold]) -> None:
+        """These and no others."""
         self._features.clear()
         self._sums.clear()
-        for field, hold in holds_of(texts).items():
+        for field, hold in holds.items():
             self._features.setdefault(_feature(field), {})[field] = hold
 
     def told(self, field: str, text: str) -> None:

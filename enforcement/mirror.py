@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 from enforcement.holds import Holds
 from metering import keys
+from metering.catalog import Limit
 from metering.decision import NOTHING, Knowledge, Used, used_of
 from metering.entitlement import CompiledEntitlement, TenantSnapshot, decode
 from metering.feed import FeedMessage
 from metering.partition import partition_of
-from metering.period import Period, PeriodKind
-from metering.reservation import COUNTED, nanos_of
+from metering.period import Period
+from metering.reservation import nanos_of
 
 NEVER = -2
 """Stands before any offset: nothing was heard of that partition."""
@@ -82,11 +83,11 @@ class Tenant:
         right = None if self.snapshot is None else self.snapshot.entitlements.get(feature)
         return nanos_of(self.holds.units(feature, now), right.scale) if right is not None and right.reservable else 0
 
-    def used(self, right: CompiledEntitlement, period: Period, kind: PeriodKind) -> Used | None:
+    def used(self, right: CompiledEntitlement, limit: Limit, period: Period) -> Used | None:
         """metering.decision.UsedIn."""
         if self.counters is None:
             return None
-        field = keys.counter_field(right.meter or "", kind, period.start)
+        field = keys.counter_field(limit.meter or right.meter or "", limit.period, period.start)
         known = self._used.get(field)
         if known is None:
             text = self.counters.get(field)
@@ -189,7 +190,7 @@ class Mirror:
             tenant = self.tenants.get(name)
             if tenant is not None and message.applied > tenant.version:
                 for field in fields:
-                    tenant.holds.told(field, COUNTED)
+                    tenant.holds.told(field, "")
         if not partition.missed:
             partition.fresh = max(partition.fresh, min(message.sent, now))
 

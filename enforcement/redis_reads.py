@@ -37,6 +37,9 @@ def connect(url: str, connections: int, seconds: float) -> Redis:
         max_connections=connections,
         timeout=seconds,
         protocol=3,
+        # Whoever asks has a timeout of their own; redis-py's would swallow a cancellation now and then (Python 3.11's
+        # wait_for), and a task that was cancelled would go on.
+        socket_timeout=None,
         socket_connect_timeout=seconds,
         retry=Retry(NoBackoff(), 1),
     )

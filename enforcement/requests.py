@@ -12,6 +12,8 @@ import msgspec
 from enforcement.gate import Check
 from metering import quantity
 from metering.clock import SECOND_MS
+from metering.decision import NO_GROUPS
+from metering.label import text_of
 from metering.quantity import InvalidQuantity
 from metering.reservation import HoldName, name_for, name_of
 from service.problems import Problem
@@ -20,13 +22,20 @@ NOBODY = ""
 """No tenant has this name. Whoever may not know of a tenant asks for this one: the answers can't differ."""
 
 
+_GROUP = "group."
+_MOST_GROUPS = 16
+_LONGEST = 256
+
+
 class CheckRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """`amount`: a number or decimal string; a tenant's own key may leave `tenant` out; limits know no `subject`."""
+    """`amount`: a number or decimal string; a tenant's own key may leave `tenant` out. `groups`: of what it is, like
+    `{"language": "ja"}`; `subject`: who within the tenant asks, for rates that are by subject."""
 
     feature: str
     tenant: str | None = None
     amount: Any = 1
     subject: str | None = None
+    groups: dict[str, Any] | None = None
 
 
 class ReservationRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,6 +46,7 @@ class ReservationRequest(msgspec.Struct, forbid_unknown_fields=True):
     tenant: str | None = None
     ttl_seconds: Any = None
     id: str | None = None
+    groups: dict[str, Any] | None = None
 
 
 class CommitRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,11 +56,12 @@ class CommitRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Ask(NamedTuple):
-    """Hold `amount` (nanos) for `ttl` ms; None: as long as may be."""
+    """Hold `amount` (nanos) for `ttl` ms; None: as long as may be. `groups` as in Check."""
 
     name: HoldName
     amount: int
     ttl: int | None
+    groups: Mapping[str, str]
 
 
 class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -87,24 +98,27 @@ def batch_of(body: bytes, own: str | None, most: int) -> list[Check]:
 
 
 def query_of(query: Mapping[str, str], own: str | None) -> Check:
-    """A check from a query string. Raises Problem, InvalidQuantity."""
-    unknown = sorted(set(query) - set(CheckRequest.__struct_fields__))
+    """A check from a query string; groups as `group.language=ja`. Raises Problem, InvalidQuantity."""
+    groups = {name.removeprefix(_GROUP): query[name] for name in query if name.startswith(_GROUP)}
+    known = {"tenant", "feature", "amount", "subject"}
+    unknown = sorted(name for name in query if name not in known and not name.startswith(_GROUP))
     if unknown:
         raise Problem(422, "invalid-request", f"unknown parameter {unknown[0]!r}")
     if "feature" not in query:
         raise Problem(422, "invalid-request", "the parameter `feature` is required")
-    return _checked(CheckRequest(query["feature"], query.get("tenant"), query.get("amount", 1)), own)
+    amount, subject = query.get("amount", 1), query.get("subject")
+    return _checked(CheckRequest(query["feature"], query.get("tenant"), amount, subject, groups), own)
 
 
 def reservation_of(body: bytes, own: str | None) -> Ask:
     """A reservation from JSON. Raises Problem, Refused."""
     request: ReservationRequest = _decoded(_reservation, body)
-    check = _checked(CheckRequest(request.feature, request.tenant, request.amount), own)
+    check = _checked(CheckRequest(request.feature, request.tenant, request.amount, None, request.groups), own)
     ttl = None
     if request.ttl_seconds is not None:
         ttl = quantity.parse(request.ttl_seconds, 3, signed=False) * SECOND_MS // quantity.ONE
     given = token_urlsafe(12) if request.id is None else request.id
-    return Ask(name_for(check.tenant, check.feature, given), check.amount, ttl)
+    return Ask(name_for(check.tenant, check.feature, given), check.amount, ttl, check.groups)
 
 
 def commit_of(body: bytes) -> int | None:
@@ -138,4 +152,19 @@ def _checked(request: CheckRequest, own: str | None) -> Check:
     if tenant is None:
         raise Problem(422, "invalid-request", "a key of the platform has to name the `tenant`")
     amount = quantity.parse(request.amount, quantity.SCALE, signed=False)
-    return Check(visible(tenant, own), request.feature, amount)
+    return Check(visible(tenant, own), request.feature, amount, _groups(request.groups), _subject(request.subject))
+
+
+def _groups(given: dict[str, Any] | None) -> Mapping[str, str]:
+    if not given:
+        return NO_GROUPS
+    groups = {dimension: text for dimension, value in given.items() if (text := text_of(value)) is not None}
+    if not len(groups) == len(given) <= _MOST_GROUPS or any(len(text) > _LONGEST for text in groups.values()):
+        raise Problem(422, "invalid-request", f"`groups` has at most {_MOST_GROUPS} scalars of {_LONGEST} characters")
+    return groups
+
+
+def _subject(given: str | None) -> str:
+    if given is not None and len(given) > _LONGEST:
+        raise Problem(422, "invalid-request", f"`subject` has at most {_LONGEST} characters")
+    return given or ""

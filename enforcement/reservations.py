@@ -7,7 +7,7 @@ for all gates.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, Literal, NamedTuple, cast
 
@@ -18,11 +18,12 @@ from enforcement import metrics
 from enforcement.gate import Gate
 from enforcement.mirror import Mirror
 from metering import keys
-from metering.decision import NOTHING, Decision, Knowledge, Used, decide, standings_of, used_of
+from metering.catalog import Limit
+from metering.decision import NO_GROUPS, NOTHING, Decision, Knowledge, Used, decide, standings_of, used_of
 from metering.entitlement import CompiledEntitlement
 from metering.errors import Refused, TryLater, Unavailable
 from metering.partition import partition_of
-from metering.period import Period, PeriodKind
+from metering.period import Period
 from metering.reservation import LONGEST_MS, MOST_UNITS, HoldName, bound, nanos_of, units_of
 
 _LUA = resources.files("enforcement").joinpath("lua")
@@ -59,8 +60,10 @@ class Reservations:
         self._reserve = redis.register_script(_LUA.joinpath("reserve.lua").read_text())
         self._settle = redis.register_script(_LUA.joinpath("settle.lua").read_text())
 
-    async def reserve(self, name: HoldName, amount: int, ttl: int | None) -> Answer:
-        """Hold `amount` (nanos) for `ttl` ms (None: as long as may be).
+    async def reserve(
+        self, name: HoldName, amount: int, ttl: int | None, groups: Mapping[str, str] = NO_GROUPS
+    ) -> Answer:
+        """Hold `amount` (nanos) for `ttl` ms (None: as long as may be); `groups`: of what it is.
 
         Raises Refused (what can never be held), TryLater (Redis lost what was held, or counters are being rebuilt),
         Unavailable.
@@ -73,7 +76,7 @@ class Reservations:
         if tenant is None:
             raise Unavailable("plans cannot be read at the moment")
         # What a plan refuses needs no counters: nothing is used, and nothing is asked for.
-        refusal = decide(tenant.snapshot, name.feature, 0, _nothing, now, Knowledge("memory", now))
+        refusal = decide(tenant.snapshot, name.feature, 0, _nothing, now, Knowledge("memory", now), groups=groups)
         right = None if tenant.snapshot is None else tenant.snapshot.entitlements.get(name.feature)
         if not refusal.allowed or right is None:
             return Answer("refused", refusal, now)
@@ -87,7 +90,8 @@ class Reservations:
         binding = name.feature not in tenant.snapshot.shadow
         bounds = [bound(right, at, binding) for at in standings]
         at = self._at(name.tenant)
-        state = [keys.applied(*at), keys.holding(*at), keys.counters(*at, name.tenant), keys.holds(*at, name.tenant)]
+        state = [keys.applied(*at), keys.holding(*at)]
+        state += [key(*at, name.tenant) for key in (keys.counters, keys.holds, keys.counted)]
         asked = [keys.holds_feed(*at), *name, units, ttl, self._longest, right.scale]
         found = await self._run(self._reserve, state, [*asked, *(part for pair in bounds for part in pair)])
         outcome, instant, until, reserved, _, *texts = (part.decode() for part in found)
@@ -103,7 +107,7 @@ class Reservations:
             held, more = held + amount, 0
         used = dict(zip((field for field, _ in bounds), texts, strict=True))
         knowledge = Knowledge("redis", int(instant))
-        decision = decide(tenant.snapshot, name.feature, more, _Counters(used), now, knowledge, held)
+        decision = decide(tenant.snapshot, name.feature, more, _Counters(used), now, knowledge, held, groups=groups)
         return Answer(cast(Outcome, outcome), decision, int(until))
 
     async def commit(self, name: HoldName, amount: int | None) -> End:
@@ -123,7 +127,7 @@ class Reservations:
 
     async def _end(self, name: HoldName, action: str, units: object, scale: int) -> End:
         at = self._at(name.tenant)
-        state = [keys.holding(*at), keys.holds(*at, name.tenant)]
+        state = [keys.holding(*at), keys.holds(*at, name.tenant), keys.counted(*at, name.tenant)]
         asked = [keys.holds_feed(*at), name.tenant, name.field, action, units]
         outcome, left, until = (part.decode() for part in await self._run(self._settle, state, asked))
         metrics.RESERVATIONS.labels(outcome).inc()
@@ -159,10 +163,10 @@ class _Counters:
     def __init__(self, texts: dict[str, str]) -> None:
         self._texts = texts
 
-    def __call__(self, right: CompiledEntitlement, period: Period, kind: PeriodKind) -> Used | None:
-        text = self._texts.get(keys.counter_field(right.meter or "", kind, period.start))
+    def __call__(self, right: CompiledEntitlement, limit: Limit, period: Period) -> Used | None:
+        text = self._texts.get(keys.counter_field(right.meter or "", limit.period, period.start))
         return None if text is None else used_of(right.aggregation or "sum", text)
 
 
-def _nothing(right: CompiledEntitlement, period: Period, kind: PeriodKind) -> Used | None:
+def _nothing(right: CompiledEntitlement, limit: Limit, period: Period) -> Used | None:
     return NOTHING

@@ -12,14 +12,15 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from enforcement.mirror import Epoch, Mirror
+from enforcement.mirror import Epoch, Mirror, Tenant
 from metering.errors import TallygateError
+from metering.reservation import Hold
 
 _log = structlog.get_logger(__name__)
 _SECONDS = 5.0
 _AT_ONCE = 100
 """Tenants that are encoded without a pause: some tenths of a millisecond, for checks wait meanwhile."""
-_FORMAT = 1
+_FORMAT = 2
 
 
 class _Partition(msgspec.Struct, array_like=True, frozen=True):
@@ -33,6 +34,7 @@ class _Tenant(msgspec.Struct, array_like=True, frozen=True):
     text: bytes | None
     counters: dict[str, str] | None
     version: int
+    holds: dict[str, Hold]
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -44,6 +46,10 @@ class _File(msgspec.Struct, frozen=True):
 
 
 _chunk = msgspec.msgpack.Decoder(list[_Tenant])
+
+
+def _row(name: str, its: Tenant) -> _Tenant:
+    return _Tenant(name, its.text, its.counters, its.version, its.holds.all())
 
 
 class WarmStart:
@@ -78,6 +84,7 @@ class WarmStart:
             known = mirror.plan(tenant.name, tenant.text)
             if tenant.counters is not None:
                 known.read(tenant.counters, tenant.version)
+            known.holds.keep(tenant.holds)
 
     async def run(self) -> None:
         """Save now and then, until cancelled."""
@@ -99,7 +106,7 @@ class WarmStart:
         names, chunks = list(mirror.tenants), []
         for first in range(0, len(names), _AT_ONCE):
             some = [(name, mirror.tenants.get(name)) for name in names[first : first + _AT_ONCE]]
-            rows = [_Tenant(name, its.text, its.counters, its.version) for name, its in some if its is not None]
+            rows = [_row(name, its) for name, its in some if its is not None]
             chunks.append(msgspec.msgpack.encode(rows))
             await asyncio.sleep(0)
         await asyncio.to_thread(self._write, msgspec.msgpack.encode(_File(_FORMAT, epoch, partitions, fresh, chunks)))

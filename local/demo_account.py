@@ -34,6 +34,7 @@ RULES = (
     MeterRule("voice_seconds", "sum", "call.completed", 3),
     MeterRule("voice_calls", "count", "call.completed"),
     MeterRule("voice_languages", "distinct", "call.completed"),
+    MeterRule("locations", "distinct", "call.completed"),
     MeterRule("concurrent_calls", "highest", "call.completed"),
     MeterRule("guest_requests", "count", "request.created"),
     MeterRule("priority_requests", "count", "request.created"),

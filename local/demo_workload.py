@@ -159,6 +159,7 @@ class Day:
             count("voice_seconds", seconds)
             count("voice_calls")
             count("voice_languages", thing=language)
+            count("locations", thing=house)
             count("concurrent_calls", concurrent)
             data = {"duration_seconds": self._written(seconds), "language": language, "concurrent": concurrent}
             return time, {**data, "property": house}, guest

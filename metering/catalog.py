@@ -19,6 +19,7 @@ from metering.clock import SECOND_MS
 from metering.errors import CatalogProblem, InvalidCatalog, Refused
 from metering.label import text_of
 from metering.period import PeriodKind
+from metering.rate import PERIODS, Rate
 
 METER_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 FEATURE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -32,6 +33,9 @@ _RESERVABLE = ("sum", "count")
 _HOLDABLE = 1 << 53
 """Redis adds holds up as doubles: exact below this, in units of the meter's scale."""
 _STALENESS_SECONDS = 86_400
+_FASTEST = 10**9
+Groups = tuple[tuple[str, tuple[str, ...]], ...]
+"""Dimensions and the values meant of each."""
 METERED = ("id", "source", "type", "subject", "tenant")
 """The attributes that paths may name, besides extensions."""
 _UNMETERED = frozenset({"specversion", "time", "datacontenttype", "dataschema", "data", "receivedat"})
@@ -65,18 +69,28 @@ class Feature(msgspec.Struct, frozen=True):
     reservable: bool = False
 
 
-class Limit(msgspec.Struct, frozen=True):
-    """At most `limit` (a decimal string in the meter's unit, None: unlimited) in a period."""
+class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """At most `limit` (a decimal string in the meter's unit, None: unlimited) in a period.
+
+    With a `meter` of its own, which counts a part of what the feature's does, it is for the `groups` of that part.
+    """
 
     limit: str | None
     period: PeriodKind
     on_exceed: OnExceed = "block"
+    meter: str | None = None
+    groups: Groups = ()
+
+    def concerns(self, groups: Mapping[str, str]) -> bool:
+        """Whether what is asked for may be of this limit's groups: a dimension that is not named may be anything."""
+        return all(dimension not in groups or groups[dimension] in values for dimension, values in self.groups)
 
 
 class Entitlement(msgspec.Struct, frozen=True):
     """A plan's right to a feature. `limit` is a decimal string in the meter's unit; None: unlimited.
 
-    `further` limits hold beside it; with knowledge older than `max_staleness` (ms) `on_unknown` decides.
+    `further` limits hold beside it; with knowledge older than `max_staleness` (ms) `on_unknown` decides. It is a right
+    to these `groups` only, and to be asked about no faster than at `rates`.
     """
 
     limit: str | None = None
@@ -87,6 +101,13 @@ class Entitlement(msgspec.Struct, frozen=True):
     value: Any = None
     further: tuple[Limit, ...] = ()
     max_staleness: int | None = None
+    groups: Groups = ()
+    rates: tuple[Rate, ...] = ()
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """All limits of a metered feature, the main one first."""
+        return () if self.period is None else (Limit(self.limit, self.period, self.on_exceed), *self.further)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -105,13 +126,12 @@ class Catalog(msgspec.Struct, frozen=True):
 
     def periods_of(self, meter: str) -> tuple[PeriodKind, ...]:
         """The period kinds for which counters of `meter` exist: those that any plan's entitlement uses."""
-        features = {name for name, feature in self.features.items() if feature.meter == meter}
         used = {
-            kind
+            limit.period
             for plan in self.plans.values()
             for name, entitlement in plan.entitlements.items()
-            if name in features
-            for kind in (entitlement.period, *(limit.period for limit in entitlement.further))
+            for limit in entitlement.limits
+            if (limit.meter or self.features[name].meter) == meter
         }
         return tuple(kind for kind in period.KINDS if kind in used)
 
@@ -346,10 +366,9 @@ class _Reader:
                 self.wrong(f"{path}.value", "a static feature needs a value")
             return Entitlement(value=self.static(f"{path}.value", e.get("value")))
         if feature.meter is None:
-            if body is not True:
-                self.mapping(path, body, set())
-            return Entitlement()
-        known = {"limit", "period", "on_exceed", "on_unknown", "alert_at", "limits", "max_staleness"}
+            e = {} if body is True else self.mapping(path, body, {"groups", "rates"})
+            return Entitlement(groups=self.groups(path, e.get("groups"), None), rates=self.rates(path, e.get("rates")))
+        known = {"limit", "period", "on_exceed", "on_unknown", "alert_at", "limits", "max_staleness", "groups", "rates"}
         e = self.mapping(path, body, known)
         main = self.limit(path, e, feature, meters)
         further = e.get("limits") or []
@@ -357,13 +376,13 @@ class _Reader:
             self.wrong(f"{path}.limits", "a list of further limits, like [{limit: 10, period: hour}]")
             further = []
         parts = [
-            self.limit(where, self.mapping(where, one, {"limit", "period", "on_exceed"}), feature, meters)
+            self.limit(where, self.mapping(where, one, {"limit", "period", "on_exceed", "meter"}), feature, meters)
             for where, one in ((f"{path}.limits[{i}]", one) for i, one in enumerate(further))
         ]
-        kinds = [main.period, *(one.period for one in parts)]
+        kinds = [(main.period, main.meter), *((one.period, one.meter) for one in parts)]
         for i, kind in enumerate(kinds[1:]):
             if kind in kinds[: i + 1]:
-                self.wrong(f"{path}.limits[{i}].period", f"there is a limit for {kind} already")
+                self.wrong(f"{path}.limits[{i}].period", f"there is a limit for {kind[0]} already")
         staleness = e.get("max_staleness")
         if staleness is not None and (type(staleness) is not int or not 1 <= staleness <= _STALENESS_SECONDS):
             self.wrong(f"{path}.max_staleness", f"seconds: an integer from 1 to {_STALENESS_SECONDS}")
@@ -380,7 +399,60 @@ class _Reader:
             alert_at=tuple(self.amount(f"{path}.alert_at[{i}]", share) for i, share in enumerate(alerts)),
             further=tuple(parts),
             max_staleness=None if staleness is None else staleness * SECOND_MS,
+            groups=self.groups(path, e.get("groups"), meters[feature.meter]),
+            rates=self.rates(path, e.get("rates")),
         )
+
+    def groups(self, path: str, value: object, meter: Meter | None) -> Groups:
+        """What of a feature is granted. Those of a metered one are dimensions of its meter."""
+        groups = []
+        for dimension, wanted in self.named(f"{path}.groups", value, METER_NAME):
+            where = f"{path}.groups.{dimension}"
+            if meter is not None and dimension not in meter.group_by:
+                self.wrong(where, "the feature's meter has no such dimension in `group_by`")
+            groups.append((dimension, self.wanted(where, wanted)))
+        return tuple(groups)
+
+    def rates(self, path: str, value: object) -> tuple[Rate, ...]:
+        if value is not None and not isinstance(value, list):
+            self.wrong(f"{path}.rates", "a list of rates, like [{limit: 20, period: second, by: subject}]")
+            return ()
+        rates = []
+        for i, one in enumerate(value or []):
+            where = f"{path}.rates[{i}]"
+            r = self.mapping(where, one, {"limit", "period", "by"})
+            limit = r.get("limit")
+            if type(limit) is not int or not 1 <= limit <= _FASTEST:
+                self.wrong(f"{where}.limit", f"how many checks: an integer from 1 to {_FASTEST}")
+                limit = 1
+            kind = self.choice(f"{where}.period", r.get("period"), tuple(PERIODS), "second")
+            if r.get("period") is None:
+                self.wrong(f"{where}.period", f"required: one of {', '.join(PERIODS)}")
+            rates.append(
+                Rate(str(limit), kind, self.choice(f"{where}.by", r.get("by"), ("tenant", "subject"), "tenant"))
+            )
+        return tuple(rates)
+
+    def part(self, path: str, name: object, feature: Feature, meters: dict[str, Meter]) -> tuple[str, Groups] | None:
+        """A meter of a part of what the feature's meter counts, and what part: told by its filter."""
+        whole = meters[feature.meter or ""]
+        part = meters.get(name) if isinstance(name, str) else None
+        if part is None:
+            self.wrong(path, f"no meter {name!r} in this catalog")
+            return None
+        same = ("event", "aggregation", "value", "scale", "signed")
+        differs = [field for field in same if getattr(part, field) != getattr(whole, field)]
+        dimensions = {where: dimension for dimension, where in whole.group_by.items()}
+        beyond = [where for where in part.filter if where not in dimensions and where not in whole.filter]
+        beyond += [where for where, values in whole.filter.items() if not {*part.filter.get(where, "?")} <= {*values}]
+        rest = {where: values for where, values in part.filter.items() if where in dimensions}
+        if differs:
+            self.wrong(path, f"{name} is to count a part of {feature.meter}, but differs in {', '.join(differs)}")
+        elif beyond or not rest:
+            self.wrong(path, f"{name} needs a `filter` on paths in `group_by` of {feature.meter}, and on no others")
+        elif feature.reservable:
+            self.wrong(path, "a feature that can be reserved has limits of its own meter only: holds have no groups")
+        return str(name), tuple((dimensions[where], values) for where, values in rest.items())
 
     def limit(self, path: str, body: Mapping[str, Any], feature: Feature, meters: dict[str, Meter]) -> Limit:
         kind = self.choice(f"{path}.period", body.get("period"), period.KINDS, "lifetime")
@@ -395,7 +467,8 @@ class _Reader:
                     f"{path}.limit", "too large for a feature that can be reserved: 2^53 units of the meter's scale"
                 )
         exceed = self.choice(f"{path}.on_exceed", body.get("on_exceed"), ("block", "allow", "warn"), "block")
-        return Limit(limit, kind, exceed)
+        part = self.part(f"{path}.meter", body["meter"], feature, meters) if body.get("meter") is not None else None
+        return Limit(limit, kind, exceed, *(part or ()))
 
     def static(self, path: str, value: object) -> Any:
         """Any JSON; what JSON has no exact form for (fractions) becomes a string."""

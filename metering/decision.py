@@ -8,12 +8,14 @@ What a check would lead to depends on the meter's aggregation:
 
 It exceeds when that is above the limit and the grants beside it. `on_exceed: block` then denies; `allow` and `warn` say
 so and allow. Of several limits each must hold. A counter that is not known never allows: the feature's `on_unknown`
-decides, unless another limit that is known denies. A feature in shadow mode allows what it would deny, and says why.
+decides, unless another limit that is known denies. A limit of some groups counts where what is asked for may be of
+them; a right to some groups is denied to what does not say that it is of them. A feature in shadow mode allows what it
+would deny, and says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +24,8 @@ import msgspec
 from metering import counter, quantity
 from metering.catalog import Limit
 from metering.entitlement import CompiledEntitlement, TenantSnapshot
-from metering.period import FOREVER, Period, PeriodKind, period_at
+from metering.period import FOREVER, Period, period_at
+from metering.rate import Rate
 
 Source = Literal["memory", "redis", "fallback"]
 Mode = Literal["enforce", "shadow"]
@@ -32,6 +35,8 @@ Reason = Literal[
     "granted",
     "over-limit",
     "limit-reached",
+    "rate-limited",
+    "group-not-entitled",
     "not-entitled",
     "unknown-feature",
     "unknown-tenant",
@@ -58,11 +63,12 @@ class Used(NamedTuple):
 
 
 NOTHING = Used(0, 0)
-UsedIn = Callable[[CompiledEntitlement, Period, PeriodKind], Used | None]
-"""What was used of an entitlement's meter in a period; None: not known."""
+UsedIn = Callable[[CompiledEntitlement, Limit, Period], Used | None]
+"""What was used in the period of one of an entitlement's limits; None: not known."""
+NO_GROUPS: Mapping[str, str] = {}
 
 
-def not_known(right: CompiledEntitlement, period: Period, kind: PeriodKind) -> Used | None:
+def not_known(right: CompiledEntitlement, limit: Limit, period: Period) -> Used | None:
     """UsedIn of somebody who knows no counter."""
     return None
 
@@ -98,6 +104,18 @@ class Standing(NamedTuple):
         return used.total + self.reserved + amount > allowance
 
 
+class Slowed(NamedTuple):
+    """Where somebody stands at a rate that has no room: like a Standing. `used` are the checks that were allowed of
+    late; the period ends when one more fits."""
+
+    limit: Rate
+    period: Period
+    used: Used
+    reserved: int
+    allowance: int
+    scale: int
+
+
 class Rule(NamedTuple):
     """One rule that was looked at: whether it `allows`, None: it can't say; what it went by."""
 
@@ -118,7 +136,7 @@ class Decision(msgspec.Struct, frozen=True):
     feature: str
     source: Source
     as_of: int
-    standing: Standing | None = None
+    standing: Standing | Slowed | None = None
     policy: str | None = None
     mode: Mode = "enforce"
     value: Any = None
@@ -185,9 +203,11 @@ def decide(
     knowledge: Knowledge,
     reserved: int = 0,
     rules: list[Rule] | None = None,
+    groups: Mapping[str, str] = NO_GROUPS,
 ) -> Decision:
-    """May it? `amount` and `reserved` in nanos. Each rule that is looked at is added to `rules`."""
-    decision = _decide(snapshot, feature, amount, used, now, knowledge, reserved, rules)
+    """May it? `amount` and `reserved` in nanos; `groups`: of what it is, by dimension. Each rule that is looked at is
+    added to `rules`."""
+    decision = _decide(snapshot, feature, amount, used, now, knowledge, reserved, rules, groups)
     if snapshot is not None and feature in snapshot.shadow:
         return msgspec.structs.replace(decision, allowed=True, mode="shadow", shadowed=not decision.allowed)
     return decision
@@ -202,6 +222,7 @@ def _decide(
     knowledge: Knowledge,
     reserved: int,
     rules: list[Rule] | None,
+    groups: Mapping[str, str],
 ) -> Decision:
     source, as_of = knowledge.source, knowledge.as_of
     if snapshot is None:
@@ -215,13 +236,19 @@ def _decide(
         _look_at_plan(rules, snapshot, refusal)
     if refusal is not None or right is None:
         return Decision(False, refusal or "not-entitled", feature, source, as_of)
+    if right.groups:
+        missing = [dimension for dimension, values in right.groups if groups.get(dimension) not in values]
+        if rules is not None:
+            rules.append(Rule("groups", not missing, {"granted": dict(right.groups), "asked": dict(groups)}))
+        if missing:
+            return Decision(False, "group-not-entitled", feature, source, as_of)
     if right.meter is None:
         return Decision(True, "granted", feature, source, as_of, value=right.value)
     if right.max_staleness is not None and now - as_of > right.max_staleness:
         if rules is not None:
             rules.append(Rule("staleness", None, {"age": now - as_of, "max_staleness": right.max_staleness}))
         used, knowledge = not_known, Knowledge("fallback", as_of, "stale")
-    standings = standings_of(right, snapshot, used, reserved, now)
+    standings = standings_of(right, snapshot, used, reserved, now, groups)
     return _judge(right, feature, amount, standings, knowledge, rules)
 
 
@@ -247,16 +274,23 @@ def _refusal(snapshot: TenantSnapshot, feature: str, right: CompiledEntitlement 
 
 
 def standings_of(
-    right: CompiledEntitlement, snapshot: TenantSnapshot, used: UsedIn, reserved: int, now: int
+    right: CompiledEntitlement,
+    snapshot: TenantSnapshot,
+    used: UsedIn,
+    reserved: int,
+    now: int,
+    groups: Mapping[str, str] = NO_GROUPS,
 ) -> list[Standing]:
-    """Where the tenant stands at each limit of a metered feature, the main one first."""
+    """Where the tenant stands at each limit of a metered feature that concerns these groups, the main one first."""
     standings: list[Standing] = []
     for limit in right.limits:
+        if limit.groups and not limit.concerns(groups):
+            continue
         allowance = None if limit.limit is None else _nanos(limit.limit)
         if right.grants and allowance is not None and not standings:
             allowance += sum(_nanos(grant.amount) for grant in right.grants if grant.since <= now < grant.until)
         period = period_at(limit.period, now, snapshot.terms)
-        standings.append(Standing(limit, period, used(right, period, limit.period), reserved, allowance, right.scale))
+        standings.append(Standing(limit, period, used(right, limit, period), reserved, allowance, right.scale))
     return standings
 
 
@@ -299,6 +333,14 @@ def _judge(
     return Decision(True, reason, feature, source, as_of, least, least.limit.on_exceed)
 
 
+def slowed(decision: Decision, at: Slowed) -> Decision:
+    """What is allowed so far, but comes too fast for a rate; shadow mode allows that too."""
+    shadow = decision.mode == "shadow"
+    return msgspec.structs.replace(
+        decision, allowed=shadow, reason="rate-limited", standing=at, policy=at.limit.on_exceed, shadowed=shadow
+    )
+
+
 def _left(at: Standing) -> int:
     """What is left of an allowance, in nanos (of an average: of its sum)."""
     if at.allowance is None or at.used is None:
@@ -311,6 +353,7 @@ def _look_at_limit(rules: list[Rule], at: Standing, exceeds: bool) -> None:
     allows = (not exceeds or at.limit.on_exceed != "block") if known else None
     detail = {
         "period": at.limit.period,
+        **({"groups": dict(at.limit.groups)} if at.limit.groups else {}),
         "limit": None if at.allowance is None else quantity.render(at.allowance),
         "used": None if at.used is None else text_of(at.scale, at.used),
         "reserved": quantity.render(at.reserved),
@@ -327,7 +370,7 @@ def text_of(scale: int, used: Used) -> str:
     return quantity.render(used.total)
 
 
-def remaining(at: Standing) -> str | None:
+def remaining(at: Standing | Slowed) -> str | None:
     """What is left of the allowance, at least 0; None: unlimited, or not known."""
     if at.allowance is None or at.used is None:
         return None

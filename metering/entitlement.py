@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from metering.catalog import Catalog, Limit, OnExceed, OnUnknown
+from metering.catalog import Catalog, Groups, Limit, OnExceed, OnUnknown
 from metering.period import BillingTerm, PeriodKind
+from metering.rate import Rate
 
 TenantStatus = Literal["active", "suspended", "cancelled"]
 
@@ -42,6 +43,8 @@ class CompiledEntitlement(msgspec.Struct, frozen=True, omit_defaults=True):
     max_staleness: int | None = None
     reservable: bool = False
     grants: tuple[CompiledGrant, ...] = ()
+    groups: Groups = ()
+    rates: tuple[Rate, ...] = ()
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -99,6 +102,8 @@ def compile_snapshot(
             max_staleness=right.max_staleness,
             reservable=feature.reservable,
             grants=(grants or {}).get(name, ()),
+            groups=right.groups,
+            rates=right.rates,
         )
     shadow = tuple(sorted(name for name, feature in catalog.features.items() if feature.shadow))
     features = tuple(sorted(catalog.features))

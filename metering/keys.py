@@ -91,6 +91,12 @@ def holds(epoch: int, partition: int, tenant: str) -> str:
     return _partition(epoch, partition, f"h:{tenant}")
 
 
+def counted(epoch: int, partition: int, tenant: str) -> str:
+    """Hash of reservations whose usage is in the counters: field `feature:id` → nothing. Apart from `holds`, which are
+    few at a time and are looked at all at once."""
+    return _partition(epoch, partition, f"hc:{tenant}")
+
+
 def holding(epoch: int, partition: int) -> str:
     """Hash that vouches for a partition's holds: `run` (of the server that has all of them), `since` (instant in ms
     from which reservations are allowed), `latest` (until when a hold may last), `number` of the last change told on

@@ -4,9 +4,9 @@ Quantities of holds are integers in units of the meter's scale (12.5 at scale 3 
 
     held AMOUNT TTL EXPIRES         granted, its usage not yet known
     committed AMOUNT TTL EXPIRES    the usage happened; its event is on its way
-    counted                         an event that names it is in the counters: it holds nothing
 
-TTL in ms, EXPIRES in ms of Redis' own clock. A change is told as `NUMBER TENANT FEATURE:ID TEXT`, the text empty for
+TTL in ms, EXPIRES in ms of Redis' own clock. One that an event in the counters names is gone, and remembered as counted
+(metering/keys.py) for COUNTED_MS. A change is told as `NUMBER TENANT FEATURE:ID TEXT`, the text empty for
 one that is gone; numbers rise by one within a partition.
 """
 
@@ -28,7 +28,6 @@ MOST_UNITS = (1 << 53) - 1
 """Integers up to it are exact in Lua, whose numbers are doubles."""
 LONGEST_MS = 15 * MINUTE_MS
 """No hold is longer, and none is kept longer after its commit."""
-COUNTED = "counted"
 COUNTED_MS = HOUR_MS
 """How long it is remembered that a hold was counted: longer than any could last."""
 _ID = re.compile(r"[A-Za-z0-9_:-]{1,128}")
@@ -106,11 +105,10 @@ class Hold(NamedTuple):
 
 
 def hold_of(text: str) -> Hold | None:
-    """A hold's text → what it holds; None: nothing."""
-    state, _, rest = text.partition(" ")
-    if state not in ("held", "committed"):
+    """A hold's text → what it holds; None: it is gone."""
+    if not text:
         return None
-    units, _, expires = rest.split(" ")
+    _, units, _, expires = text.split(" ")
     return Hold(int(units), int(expires))
 
 

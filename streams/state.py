@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 from metering import feed, keys
 from metering.crossing import Crossing, encode
 from metering.feed import FeedMessage
-from metering.reservation import COUNTED
 from streams.voids import VoidIndex
 from streams.wire import Packed, Script, Wire, command, pack, pack_digests
 
@@ -200,7 +199,9 @@ class PartitionState:
         )
         tenants = {name.split(b":", 2)[1].decode() for name in names if name.startswith(b"c:")}
         doomed = [_operation("UNLINK", keys.counters(*self._at, tenant)) for tenant in tenants]
-        doomed += [one for one in self.drop(names) if one.command == b"UNLINK" or ":h:" in one.key]
+        tenants = {name.split(b":", 2)[1].decode() for name in names if name.startswith(b"h:")}
+        doomed += [_operation("UNLINK", keys.counted(*self._at, tenant)) for tenant in tenants]
+        doomed += [one for one in self.drop(names) if one.command == b"UNLINK"]
         doomed += [_operation("UNLINK", self._voids), _operation("UNLINK", self._expiries)]
         return await self.rebuild_chunk(token, 1, doomed)
 
@@ -243,14 +244,15 @@ class PartitionState:
         `ends`."""
         if not fields:
             return []
-        marks = [part for tenant, own in fields.items() for field in own for part in (ends, f"h:{tenant}:{field}")]
-        return [
-            *(
-                _operation("HSET", keys.holds(*self._at, tenant), *(part for f in own for part in (f, COUNTED)))
-                for tenant, own in fields.items()
-            ),
-            _operation("ZADD", self._expiries, *marks),
-        ]
+        operations = []
+        marks: list[Any] = []
+        for tenant, own in fields.items():
+            operations.append(_operation("HDEL", keys.holds(*self._at, tenant), *own))
+            operations.append(
+                _operation("HSET", keys.counted(*self._at, tenant), *(p for field in own for p in (field, "")))
+            )
+            marks += (part for field in own for part in (ends, f"h:{tenant}:{field}"))
+        return [*operations, _operation("ZADD", self._expiries, *marks)]
 
     async def distrust_holds(self) -> None:
         """What was held may be used and not counted any more: nothing is reserved until none of it can last."""
@@ -350,7 +352,7 @@ class PartitionState:
         for tenant, closed in fields.items():
             operations.append(_operation("HDEL", keys.counters(*self._at, tenant), *closed))
         for tenant, closed in counted.items():
-            operations.append(_operation("HDEL", keys.holds(*self._at, tenant), *closed))
+            operations.append(_operation("HDEL", keys.counted(*self._at, tenant), *closed))
         operations.append(_operation("ZREM", self._expiries, *expired))
         return operations
 

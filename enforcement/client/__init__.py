@@ -10,13 +10,15 @@
 
 A call takes no longer than its budget. Where the gate does not answer in it, the last answer for the same tenant and
 feature decides, else `on_unknown`; the answer then says `source: fallback`. For whole applications there are
-`middleware` (aiohttp), `GateASGI` (ASGI) and the decorator `gated`.
+`middleware` (aiohttp), `GateASGI` (ASGI) and the decorator `gated`. `reserve`, `commit` and `release` hold what is
+about to be used, so that nobody overshoots.
 """
 
 from enforcement.client.answer import Answer
 from enforcement.client.asgi import GateASGI
 from enforcement.client.gate import Gate
 from enforcement.client.question import Question
+from enforcement.client.reservation import Reservation
 from enforcement.client.web import gated, middleware
 
-__all__ = ["Answer", "Gate", "GateASGI", "Question", "gated", "middleware"]
+__all__ = ["Answer", "Gate", "GateASGI", "Question", "Reservation", "gated", "middleware"]

@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from enforcement.client.question import Question
+from metering.clock import SECOND_MS, SystemClock, parse_iso
 from metering.quantity import from_text
 
 OnUnknown = Literal["closed", "open"]
@@ -33,8 +35,14 @@ class Answer(msgspec.Struct, frozen=True):
     value: Any = None
     approximate: bool = False
 
+    @property
+    def status(self) -> int:
+        """HTTP status of a denial: 429 for who is too fast, else 403."""
+        return 429 if self.reason == "rate-limited" else 403
+
     def headers(self) -> dict[str, str]:
-        """The numbers as the gate's forward-auth gives them; what the feature hasn't got is left out."""
+        """The numbers as the gate's forward-auth gives them; what the feature hasn't got is left out.
+        `Retry-After` tells who is too fast when to come again."""
         named = {
             "Reason": self.reason,
             "Feature": quote(self.feature, errors="replace"),
@@ -45,14 +53,18 @@ class Answer(msgspec.Struct, frozen=True):
             "Source": self.source,
             "As-Of": self.as_of,
         }
-        return {f"X-Tallygate-{name}": text for name, text in named.items() if text is not None}
+        headers = {f"X-Tallygate-{name}": text for name, text in named.items() if text is not None}
+        if self.status == 429 and self.resets_at is not None:
+            left = parse_iso(self.resets_at) - SystemClock().now_ms()
+            headers["Retry-After"] = str(max(1, -(-left // SECOND_MS)))
+        return headers
 
     def problem(self) -> bytes:
-        """A denial as `application/problem+json`, for status 403."""
+        """A denial as `application/problem+json`."""
         body = {
             "type": _TYPE + self.reason,
             "title": "not allowed",
-            "status": 403,
+            "status": self.status,
             "detail": f"{self.feature}: {self.reason.replace('-', ' ')}",
             **{name: text for name in ("used", "limit", "remaining", "resets_at") if (text := getattr(self, name))},
         }
@@ -65,21 +77,23 @@ class Fallback:
     def __init__(self, size: int, seconds: float) -> None:
         self._size = size
         self._seconds = seconds
-        self._last: OrderedDict[tuple[str, str], tuple[float, Answer]] = OrderedDict()
+        self._last: OrderedDict[tuple[str, ...], tuple[float, Answer]] = OrderedDict()
 
-    def remember(self, tenant: str, answer: Answer, now: float) -> None:
-        """What the gate said at `now` (monotonic seconds)."""
-        self._last[tenant, answer.feature] = (now, answer)
-        self._last.move_to_end((tenant, answer.feature))
+    def remember(self, question: Question, answer: Answer, now: float) -> None:
+        """What the gate said at `now` (monotonic seconds). That somebody was too fast is not true for long."""
+        if answer.reason == "rate-limited":
+            return
+        self._last[question.key] = (now, answer)
+        self._last.move_to_end(question.key)
         if len(self._last) > self._size:
             self._last.popitem(last=False)
 
-    def answer(self, tenant: str, feature: str, amount: int, on_unknown: OnUnknown, now: float) -> Answer:
-        """What the last answer says of `amount` (nanos), `on_unknown` where there is none."""
-        at, last = self._last.get((tenant, feature), (0.0, None))
+    def answer(self, question: Question, on_unknown: OnUnknown, now: float) -> Answer:
+        """What the last answer says of the amount, `on_unknown` where there is none."""
+        at, last = self._last.get(question.key, (0.0, None))
         if last is None or now - at > self._seconds:
-            return Answer(on_unknown == "open", "unavailable", feature, "fallback", None, policy=on_unknown)
-        fits = last.remaining is None or amount <= from_text(last.remaining)
+            return Answer(on_unknown == "open", "unavailable", question.feature, "fallback", None, policy=on_unknown)
+        fits = last.remaining is None or question.nanos <= from_text(last.remaining)
         allowed = fits if last.reason in ("within-limit", "limit-reached") else last.allowed
         if last.mode == "shadow":
             allowed = True

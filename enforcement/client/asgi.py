@@ -15,7 +15,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class GateASGI:
-    """Wraps `app`: HTTP requests that the gate denies are answered 403 with the reason; all else goes through.
+    """Wraps `app`: HTTP requests that the gate denies are answered 403 (429: too fast) with the reason; all else
+    goes through.
 
     `asks` tells what a request (its scope) asks, None: it needs no answer. One that was let through carries the answer
     in `scope["state"]["tallygate"]`. `gate` is to be open while the application serves.
@@ -38,7 +39,7 @@ class GateASGI:
                     "Content-Length": str(len(body)),
                 }
                 headers = [(name.lower().encode(), text.encode()) for name, text in fields.items()]
-                await send({"type": "http.response.start", "status": 403, "headers": headers})
+                await send({"type": "http.response.start", "status": answer.status, "headers": headers})
                 await send({"type": "http.response.body", "body": body})
                 return
             scope.setdefault("state", {})["tallygate"] = answer

@@ -19,7 +19,8 @@ ANSWER = web.RequestKey("tallygate_answer", Answer)
 
 
 def middleware(gate: Gate, asks: Asks) -> Middleware:
-    """Let requests through that the gate allows; answer others 403 with the reason. `gate` is to be open meanwhile."""
+    """Let requests through that the gate allows; answer others 403 (429: too fast) with the reason. `gate` is to be
+    open meanwhile."""
 
     @web.middleware
     async def ask(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -48,7 +49,10 @@ async def _answered(gate: Gate, asks: Asks, request: web.Request, handler: Handl
     answer = await gate.check(*question)
     if not answer.allowed:
         return web.Response(
-            status=403, body=answer.problem(), content_type="application/problem+json", headers=answer.headers()
+            status=answer.status,
+            body=answer.problem(),
+            content_type="application/problem+json",
+            headers=answer.headers(),
         )
     request[ANSWER] = answer
     return await handler(request)

@@ -1,5 +1,5 @@
 -- Hold an amount of a feature if every limit has room for what is used, what is held and this.
--- KEYS: applied, holding, counters and holds of the tenant (metering/keys.py).
+-- KEYS: applied, holding, counters, holds and counted of the tenant (metering/keys.py).
 -- ARGV: channel, tenant, feature, id, amount, ttl, longest ttl (ms), scale of the meter, then for each limit the field of
 --   its counter and the most that fits (units; empty: not binding).
 -- Answers {outcome, now, until, reserved, amount, counter texts...}; `until`: when the hold ends or, recovering, when
@@ -45,11 +45,11 @@ local all = redis.call('HGETALL', KEYS[4])
 for at = 1, #all, 2 do
   local field, hold = all[at], all[at + 1]
   local held, expires = string.match(hold, '^%a+ (%d+) %d+ (%d+)$')
-  if held and tonumber(expires) <= now then
+  if tonumber(expires) <= now then
     redis.call('HDEL', KEYS[4], field)
   elseif field == own then
     mine = hold
-  elseif held and string.sub(field, 1, #prefix) == prefix then
+  elseif string.sub(field, 1, #prefix) == prefix then
     reserved = math.min(reserved + tonumber(held), MANY)
   end
 end
@@ -69,7 +69,7 @@ local function answer(outcome, expires)
   return {outcome, text(now), expires, text(reserved), ARGV[5], unpack(texts)}
 end
 
-if mine == 'counted' then
+if redis.call('HEXISTS', KEYS[5], own) == 1 then
   return answer('counted', text(now))
 end
 if mine then

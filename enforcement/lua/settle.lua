@@ -1,5 +1,5 @@
 -- End a hold (release), or keep it for its usage event (commit).
--- KEYS: holding, holds of the tenant (metering/keys.py).
+-- KEYS: holding, holds and counted of the tenant (metering/keys.py).
 -- ARGV: channel, tenant, field of the hold, 'commit' or 'release', amount in units (commit; empty: all that is held).
 -- Answers {outcome, amount, until (ms)}. Outcomes: committed, counted (its usage is in), released, unknown,
 --   conflict (committed with another amount), too-much (more than is held).
@@ -12,7 +12,7 @@ local function tell(hold)
 end
 
 local hold = redis.call('HGET', KEYS[2], ARGV[3])
-if hold == 'counted' then
+if redis.call('HEXISTS', KEYS[3], ARGV[3]) == 1 then
   return {'counted', '0', '0'}
 end
 local state, held, ttl, expires

@@ -35,6 +35,14 @@ METERS = st.fixed_dictionaries(
         "filter": mostly(st.dictionaries(PATHS, mostly(st.lists(st.sampled_from(["x", 1, True]), max_size=2)))),
     },
 )
+LIMITS = st.fixed_dictionaries(
+    {"period": mostly(st.sampled_from(["hour", "day"]))},
+    optional={"limit": mostly(st.integers(0, 9)), "meter": mostly(st.sampled_from("mn"))},
+)
+RATES = st.fixed_dictionaries(
+    {"limit": mostly(st.integers(0, 9)), "period": mostly(st.sampled_from(["second", "hour"]))},
+    optional={"by": mostly(st.sampled_from(["tenant", "subject"]))},
+)
 RIGHTS = mostly(
     st.one_of(
         st.booleans(),
@@ -46,6 +54,9 @@ RIGHTS = mostly(
                 "on_exceed": mostly(st.sampled_from(["block", "allow", "warn"])),
                 "on_unknown": mostly(st.sampled_from(["closed", "open"])),
                 "alert_at": mostly(st.lists(st.just("0.8"), max_size=2)),
+                "groups": mostly(st.dictionaries(st.sampled_from(["room", "floor"]), mostly(st.just(["x", 1])))),
+                "limits": mostly(st.lists(mostly(LIMITS), max_size=2)),
+                "rates": mostly(st.lists(mostly(RATES), max_size=2)),
             },
         ),
     )

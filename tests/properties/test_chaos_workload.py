@@ -45,6 +45,7 @@ def test_the_account_is_what_its_lines_add_up_to(seed: int) -> None:
     assert Decimal(str(found["voice_seconds"])) == sum(Decimal(call["duration_seconds"]) for call in calls)
     assert found["voice_calls"] == str(len(calls))
     assert found["voice_languages"] == str(len({call["language"] for call in calls}))
+    assert found["locations"] == str(len({call["property"] for call in calls}))
     assert found["concurrent_calls"] == str(max(call["concurrent"] for call in calls))
     assert found["guest_requests"] == str(len(requests))
     assert found["requesting_guests"] == str(len({request["subject"] for request in requests}))

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from metering import counter
 from metering.aggregation import AGGREGATIONS, NAMES, Sample, merge
-from metering.catalog import Limit
+from metering.catalog import Groups, Limit
 from metering.decision import Decision, Knowledge, Rule, Used, UsedIn, decide, used_of
 from metering.entitlement import CompiledEntitlement, TenantSnapshot, TenantStatus
 from metering.period import DEFAULT_TERMS, KINDS, PeriodKind
@@ -144,7 +144,7 @@ USED_BY_KIND = st.dictionaries(st.sampled_from(KINDS), USED)
 
 
 def by_kind(used: dict[PeriodKind, Used]) -> UsedIn:
-    return lambda right, period, kind: used.get(kind)
+    return lambda right, limit, period: used.get(limit.period)
 
 
 @given(ALL_LIMITS, USED_BY_KIND, AMOUNTS)
@@ -182,3 +182,28 @@ def test_the_rules_that_are_shown_agree_with_the_answer(
         assert decision.allowed == all(rule.allows is not False for rule in rules)
         unclear = any(rule.allows is None for rule in rules if rule.rule == "limit")
         assert (rules[-1].rule == "on_unknown") == (unclear and decision.reason != "limit-reached")
+
+
+VALUES = st.sampled_from("abc")
+GROUPS = st.dictionaries(st.sampled_from(["room", "floor"]), VALUES)
+MEANT = st.dictionaries(st.sampled_from(["room", "floor"]), st.sets(VALUES, min_size=1)).map(
+    lambda meant: tuple((dimension, tuple(sorted(values))) for dimension, values in meant.items())
+)
+
+
+@given(ALL_LIMITS, st.lists(MEANT, max_size=3), MEANT, USED_BY_KIND, AMOUNTS, GROUPS)
+def test_who_says_less_of_what_it_is_is_never_allowed_more(
+    right: CompiledEntitlement,
+    parts: list[Groups],
+    entitled: Groups,
+    used: dict[PeriodKind, Used],
+    amount: int,
+    groups: dict[str, str],
+) -> None:
+    further = tuple(structs.replace(limit, groups=part) for limit, part in zip(right.further, parts, strict=False))
+    plan = snapshot(structs.replace(right, further=further, groups=entitled, on_unknown="closed"))
+    if decide(plan, "f", amount, by_kind(used), NOW, REDIS, groups=groups).allowed:
+        return
+    for dimension in groups:
+        less = {name: value for name, value in groups.items() if name != dimension}
+        assert not decide(plan, "f", amount, by_kind(used), NOW, REDIS, groups=less).allowed

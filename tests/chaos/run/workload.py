@@ -118,12 +118,13 @@ def _number(units: int, scale: int, draws: Draws) -> str:
 
 def _call(draws: Draws) -> tuple[str, str, Counts]:
     thousandths, language, concurrent = 1 + draws[11] * 5, _LANGUAGES[draws[12] % 12], 1 + draws[13] % 20
+    place = _PROPERTIES[draws[14] % 4]
     data = (
         f'{{"duration_seconds":{_number(thousandths, 3, draws)},"language":"{language}","concurrent":{concurrent},'
-        f'"property":"{_PROPERTIES[draws[14] % 4]}"}}'
+        f'"property":"{place}"}}'
     )
     meters = ("voice_seconds", thousandths, ""), ("voice_calls", 1, ""), ("voice_languages", 0, language)
-    return "call.completed", data, (*meters, ("concurrent_calls", concurrent, ""))
+    return "call.completed", data, (*meters, ("locations", 0, place), ("concurrent_calls", concurrent, ""))
 
 
 def _request(draws: Draws) -> tuple[str, str, Counts]:

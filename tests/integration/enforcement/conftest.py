@@ -39,6 +39,8 @@ meters:
   wait: {event: call, aggregation: avg, value: $.wait, scale: 1}
   seats: {event: seats, aggregation: latest, value: $.seats}
   calls: {event: call, aggregation: count}
+  all_seconds: &all {event: call, aggregation: sum, value: $.seconds, scale: 3, group_by: {language: $.language}}
+  far_seconds: {<<: *all, filter: {$.language: [ja, zh]}}
 features:
   voice: {meter: seconds, reservable: true}
   languages: {meter: languages}
@@ -49,6 +51,9 @@ features:
   cloning: {}
   white-label: {}
   upload: {static: true}
+  speak: {}
+  tried: {shadow: true}
+  far: {meter: all_seconds}
 plans:
   starter:
     entitlements:
@@ -64,6 +69,13 @@ plans:
     entitlements:
       voice: {limit: 10, period: billing, limits: [{limit: 4.5, period: hour}]}
       calls: {limit: 10, period: hour}
+  quick:
+    entitlements:
+      cloning: {rates: [{limit: 2, period: hour}]}
+      calls: {limit: 10, period: hour, rates: [{limit: 1, period: second, by: subject}]}
+      tried: {rates: [{limit: 1, period: hour}]}
+      speak: {groups: {language: [en, ja]}}
+      far: {limit: 3600, period: hour, limits: [{limit: 60, period: hour, meter: far_seconds}]}
   generous:
     entitlements:
       voice: {limit: 10, period: billing, on_exceed: allow}
@@ -148,10 +160,12 @@ class State:
         await self._redis.zadd(keys.CHANGED_SNAPSHOTS, {name: number})
         return snapshot
 
-    async def counter(self, tenant: str, feature: str, text: str, at: int = NOW, told: bool = True) -> None:
-        """A counter's text, in the period of `at`; `told`: the feed says so."""
-        right = CATALOG.plans["starter"].entitlements[feature]
-        meter = CATALOG.features[feature].meter
+    async def counter(
+        self, tenant: str, feature: str, text: str, at: int = NOW, told: bool = True, meter: str | None = None
+    ) -> None:
+        """A counter's text, in the period of `at`; `told`: the feed says so; `meter`: of another than the feature's."""
+        right = next(plan.entitlements[feature] for plan in CATALOG.plans.values() if feature in plan.entitlements)
+        meter = meter or CATALOG.features[feature].meter
         assert right.period is not None and meter is not None
         field = keys.counter_field(meter, right.period, period_of(right.period, at, TERMS).start)
         partition = partition_of(tenant, PARTITIONS)
@@ -168,7 +182,8 @@ class State:
         field = keys.counter_field("seconds", "hour", period_of("hour", at).start)
         partition = partition_of(tenant, PARTITIONS)
         await self._redis.hset(keys.counters(EPOCH, partition, tenant), field, text)
-        await self._redis.hset(keys.holds(EPOCH, partition, tenant), f"voice:{id}", "counted")
+        await self._redis.hdel(keys.holds(EPOCH, partition, tenant), f"voice:{id}")
+        await self._redis.hset(keys.counted(EPOCH, partition, tenant), f"voice:{id}", "")
         applied = await self._redis.hincrby(keys.applied(EPOCH, partition), "offset", 1)
         message = FeedMessage(applied - 1, applied, at, at, "", {tenant: [field, text]}, {tenant: [f"voice:{id}"]})
         await self._publish(partition, message)

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from redis.asyncio import Redis
 
 from enforcement.client import Answer, Gate, GateASGI, Question, gated, middleware
 from enforcement.client.web import ANSWER
-from metering.errors import Refused
-from tests.integration.enforcement.conftest import GateClient, State
+from metering import keys
+from metering.errors import Refused, Unavailable
+from tests.integration.enforcement.conftest import EPOCH, PARTITIONS, GateClient, State
+from tests.support import SetClock
 
 BUDGET = 0.2
 
@@ -175,3 +178,79 @@ async def test_an_asgi_application_serves_what_the_gate_allows(asker: Gate, stat
     assert start["status"] == 403
     assert (b"x-tallygate-reason", b"limit-reached") in start["headers"]
     assert b"limit-reached" in body["body"]
+
+
+@pytest.fixture
+async def holder(asker: Gate, state: State, redis: Redis) -> Gate:
+    """Of a gate that knows of every hold; tenant `tight` may use 10 s in its billing period, 4.5 in the hour."""
+    await state.tenant("tight", "tight")
+    run = (await redis.info("server"))["run_id"]
+    for partition in range(PARTITIONS):
+        await redis.hset(keys.holding(EPOCH, partition), mapping={"run": run, "since": "0", "latest": "0"})
+    return asker
+
+
+async def test_what_is_held_is_committed_or_given_back(holder: Gate, state: State, clock: SetClock) -> None:
+    first = await holder.reserve("tight", "voice", "4", id="call-1", seconds=60)
+    assert (first.held, first.id, first.answer.reserved, first.answer.remaining) == (
+        True,
+        "tight.voice.call-1",
+        "4",
+        "0.5",
+    )
+    again = await holder.reserve("tight", "voice", 4, id="call-1", seconds=60)
+    assert (again.id, again.expires_at, again.answer.reserved) == (first.id, first.expires_at, "4")
+    refused = await holder.reserve("tight", "voice", 1)
+    assert (refused.held, refused.answer.allowed, refused.answer.reason) == (False, False, "limit-reached")
+    assert (await holder.reserve("tight", "voice", 3, id="call-1")).answer.reason == "id-conflict"
+    assert first.id is not None
+    assert await holder.commit(first.id, "3.5") == "committed"
+    await state.counts("tight", "call-1", "3.5", clock.at)
+    assert await holder.commit(first.id) == "counted"
+    second = await holder.reserve("tight", "voice", 1)
+    assert second.id is not None
+    await holder.release(second.id)
+    assert await holder.commit(second.id) == "unknown"
+    with pytest.raises(Refused, match="negative"):
+        await holder.reserve("tight", "voice", -1)
+
+
+async def test_without_a_gate_nothing_is_held_and_the_caller_says_what_then(gate: GateClient) -> None:
+    silent = Silent()
+    async with silent as url, Gate(url, "tg_key", reserve_budget=BUDGET) as asker:
+        closed, opened = (
+            await asker.reserve("grand", "voice", 1),
+            await asker.reserve("grand", "voice", 1, on_unknown="open"),
+        )
+        assert (closed.held, closed.answer.allowed, closed.answer.source) == (False, False, "fallback")
+        assert (opened.held, opened.answer.allowed) == (False, True)
+        with pytest.raises(Unavailable):
+            await asker.commit("grand.voice.x")
+
+
+async def test_who_is_too_fast_is_told_when_to_come_again(asker: Gate, state: State) -> None:
+    await state.tenant("quick", "quick")
+
+    async def door(request: web.Request) -> web.Response:
+        return web.json_response({})
+
+    app = web.Application(middlewares=[middleware(asker, lambda request: Question("quick", "cloning"))])
+    app.router.add_get("/", door)
+    async with TestClient(TestServer(app)) as client:
+        statuses = [(await client.get("/")).status for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        response = await client.get("/")
+        assert 1 <= int(response.headers["Retry-After"]) <= 1800
+        assert (await response.json())["type"].endswith("/rate-limited")
+
+
+async def test_what_stands_in_for_the_gate_is_of_the_same_groups(gate: GateClient, state: State) -> None:
+    await state.tenant("quick", "quick")
+    async with Gate(str(gate.client.make_url("/")), gate.platform, budget=5.0) as asker:
+        japanese, german = {"language": "ja"}, {"language": "de"}
+        assert (await asker.check("quick", "speak", groups=japanese)).allowed
+        assert (await asker.check("quick", "speak", groups=german)).reason == "group-not-entitled"
+        await gate.client.close()
+        assert (await asker.check("quick", "speak", groups=japanese)).allowed
+        assert not (await asker.check("quick", "speak", groups=german, on_unknown="open")).allowed
+        assert not (await asker.check("quick", "speak")).allowed

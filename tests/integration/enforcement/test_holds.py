@@ -45,14 +45,18 @@ class Holder:
         await begin_holds(self.redis, None, AT[0], 1)
 
     async def reserve(self, id: str, units: int, limit: int, ttl: int = 60_000) -> str:
-        names = [keys.applied(*AT), keys.holding(*AT), keys.counters(*AT, "t"), keys.holds(*AT, "t")]
+        names = [
+            keys.applied(*AT),
+            keys.holding(*AT),
+            *(key(*AT, "t") for key in (keys.counters, keys.holds, keys.counted)),
+        ]
         asked: list[Any] = ["ch", "t", "f", id, units, ttl, 900_000, self.scale, FIELD, limit]
         answer: Any = await self.redis.eval(RESERVE, len(names), *names, *asked)
         return str(answer[0].decode())
 
     async def settle(self, id: str, action: str, units: int | str = "") -> str:
-        names = [keys.holding(*AT), keys.holds(*AT, "t")]
-        answer: Any = await self.redis.eval(SETTLE, 2, *names, "ch", "t", f"f:{id}", action, units)
+        names = [keys.holding(*AT), keys.holds(*AT, "t"), keys.counted(*AT, "t")]
+        answer: Any = await self.redis.eval(SETTLE, len(names), *names, "ch", "t", f"f:{id}", action, units)
         return str(answer[0].decode())
 
     async def count(self, total: int, id: str) -> None:
@@ -67,7 +71,7 @@ class Holder:
         """Its time is over."""
         field = f"f:{id}"
         text: Any = await self.redis.hget(keys.holds(*AT, "t"), field)
-        if text is not None and text != b"counted":
+        if text is not None:
             state, amount, ttl, _ = text.decode().split(" ")
             await self.redis.hset(keys.holds(*AT, "t"), field, f"{state} {amount} {ttl} 1")
 
@@ -199,14 +203,14 @@ async def test_a_rebuild_forgets_what_was_counted_and_the_clock_drops_it(redis: 
     holder = Holder(redis, 0)
     await holder.begin()
     await holder.count(3, "a")
-    assert await redis.hgetall(keys.holds(*AT, "t")) == {b"f:a": b"counted"}
+    assert await redis.hgetall(keys.counted(*AT, "t")) == {b"f:a": b""}
     answer = await holder.state.ask([], [], 1)
     assert await holder.state.apply(0, "c", Applied(1, 0, 1), holder.state.drop(answer.expired))
-    assert not await redis.exists(keys.holds(*AT, "t"))
+    assert not await redis.exists(keys.counted(*AT, "t"))
     holder.offset = 1
     await holder.count(4, "b")
     assert await holder.state.begin_rebuild("token")
-    assert not await redis.exists(keys.holds(*AT, "t"))
+    assert not await redis.exists(keys.counted(*AT, "t"))
     await redis.aclose()
 
 

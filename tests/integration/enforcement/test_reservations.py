@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from metering import keys
 from metering.partition import partition_of
-from tests.integration.enforcement.conftest import EPOCH, PARTITIONS, GateClient, State, Valkey
+from tests.integration.enforcement.conftest import EPOCH, PARTITIONS, GateClient, State
 from tests.support import SetClock, eventually
 
 TENANT = "tight"
@@ -175,12 +175,3 @@ async def test_another_run_of_the_server_may_lack_holds(gate: GateClient, redis:
 async def test_nothing_is_granted_while_counters_are_being_rebuilt(gate: GateClient, state: State) -> None:
     await state.rebuilding(TENANT)
     assert (await reserve(gate, 1, 503))["type"].endswith("/recovering")
-
-
-async def test_redis_is_not_waited_for_long(gate: GateClient, server: Valkey) -> None:
-    await reserve(gate, 1)
-    server.freeze()
-    try:
-        assert (await reserve(gate, 1, 503))["type"].endswith("/unavailable")
-    finally:
-        server.wake()

@@ -22,7 +22,9 @@ def filled() -> Mirror:
     mirror.plan("nobody", None)
     for number, partition in enumerate(mirror.partitions):
         own = mirror.of_partition(number)
-        assert mirror.accepts(number, Reading(7, "x", {name: {"calls:hour:0": name[-1]} for name in own}, {}, 0))
+        counters = {name: {"calls:hour:0": name[-1]} for name in own}
+        holds = {name: {"voice:a": f"held {1000 * number + 1000} 60000 {NOW + 1}"} for name in own}
+        assert mirror.accepts(number, Reading(7, "x", counters, holds, 3))
         mirror.verified(number, partition.gaps, NOW)
     mirror.plans_fresh = NOW + 1
     return mirror
@@ -38,6 +40,9 @@ async def test_what_is_known_is_known_after_a_restart(tmp_path: Path) -> None:
         its = after.tenants[name]
         assert (its.snapshot, its.counters) == (tenant.snapshot, tenant.counters)
         if tenant.counters is not None:
+            held = tenant.reserved("voice", NOW)
+            assert its.reserved("voice", NOW) == held
+            assert held or tenant.snapshot is None
             assert after.knowledge(its) == before.knowledge(tenant)
     assert all(partition.missed for partition in after.partitions)  # it has to be read again
 

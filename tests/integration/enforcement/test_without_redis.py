@@ -89,6 +89,16 @@ async def test_while_redis_is_known_to_be_away_checks_do_not_wait_for_it(hasty: 
     own_server.wake()
 
 
+async def test_who_reserves_waits_for_a_frozen_redis_but_not_long(hasty: GateClient, own_server: Valkey) -> None:
+    own_server.freeze()
+    began = time.perf_counter()
+    question = {"tenant": "grand", "feature": "voice", "amount": 1}
+    response = await hasty.send("POST", "/v1/reservations", question)
+    assert (response.status, (await response.json())["type"].rpartition("/")[2]) == (503, "unavailable")
+    assert time.perf_counter() - began < 10 * WAIT + 1.0
+    own_server.wake()
+
+
 async def test_a_dead_redis_is_answered_for_and_found_again(hasty: GateClient, own_server: Valkey) -> None:
     own_server.kill()
     await eventually(hasty.failures, what="readiness complains")

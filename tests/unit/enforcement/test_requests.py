@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from enforcement.gate import Check
@@ -14,7 +17,12 @@ from service.problems import Problem
         (b'{"tenant":"grand","feature":"voice"}', None, Check("grand", "voice", ONE)),
         (b'{"tenant":"grand","feature":"voice","amount":2.5}', None, Check("grand", "voice", 2_500_000_000)),
         (b'{"tenant":"grand","feature":"voice","amount":"0.000000001"}', "grand", Check("grand", "voice", 1)),
-        (b'{"feature":"voice","subject":"room-7"}', "grand", Check("grand", "voice", ONE)),
+        (b'{"feature":"voice","subject":"room-7"}', "grand", Check("grand", "voice", ONE, {}, "room-7")),
+        (
+            b'{"feature":"voice","groups":{"language":"ja","floor":7,"vip":true}}',
+            "grand",
+            Check("grand", "voice", ONE, {"language": "ja", "floor": "7", "vip": "true"}),
+        ),
         (b'{"tenant":"rival","feature":"voice"}', "grand", Check(NOBODY, "voice", ONE)),
     ],
 )
@@ -43,6 +51,8 @@ def test_a_query_asks_the_same() -> None:
     assert query_of({"tenant": "grand", "feature": "voice", "amount": "2.5"}, None) == Check(
         "grand", "voice", 2_500_000_000
     )
+    asked = {"feature": "voice", "subject": "room-7", "group.language": "ja"}
+    assert query_of(asked, "grand") == Check("grand", "voice", ONE, {"language": "ja"}, "room-7")
     assert query_of({"feature": "voice"}, "grand") == Check("grand", "voice", ONE)
 
 
@@ -56,3 +66,19 @@ def test_a_batch_names_every_wrong_check_by_its_place() -> None:
     ]
     with pytest.raises(Problem, match="may have 2"):
         batch_of(body, "grand", 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"groups": {"language": None}},
+        {"groups": {"language": ["ja"]}},
+        {"groups": {"language": "j" * 257}},
+        {"groups": {str(number): 1 for number in range(17)}},
+        {"subject": "s" * 257},
+        {"group": {"language": "ja"}},
+    ],
+)
+def test_groups_and_subjects_of_another_form_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Problem, match=r"groups|subject|unknown field"):
+        check_of(msgspec.json.encode({"feature": "voice", **wrong}), "grand")

@@ -8,6 +8,7 @@ import pytest
 
 from metering.catalog import Catalog, Feature, Limit, from_json, parse_catalog, to_json
 from metering.errors import InvalidCatalog
+from metering.rate import Rate
 
 WHOLE = """
 meters:
@@ -253,3 +254,95 @@ plans:
         "plans.starter.entitlements.voice.limits[3].period",
         "plans.starter.entitlements.voice.max_staleness",
     ]
+
+
+GROUPED = """
+meters:
+  seconds: &whole {event: call, aggregation: sum, value: $.s, scale: 3, group_by: {language: $.language, room: room}}
+  far: {<<: *whole, filter: {$.language: [ja, zh]}}
+  far_suites: {<<: *whole, filter: {$.language: [ja, zh], room: suite}}
+  anything: {<<: *whole}
+  elsewhere: {<<: *whole, filter: {$.floor: 1}}
+  calls: {event: call, aggregation: count, filter: {$.language: ja}}
+features:
+  voice: {meter: seconds}
+  far: {meter: far}
+  held: {meter: seconds, reservable: true}
+  speak: {}
+plans:
+  starter:
+    entitlements:
+"""
+
+
+def test_a_right_may_be_to_some_groups_with_limits_for_parts_and_rates() -> None:
+    catalog = parse_catalog(
+        GROUPED
+        + """
+      voice:
+        limit: 36000
+        period: billing
+        groups: {language: [en, ja, zh]}
+        limits: [{limit: 600, period: billing, meter: far}, {limit: 60, period: hour, meter: far_suites}]
+        rates: [{limit: 20, period: second}, {limit: 5, period: minute, by: subject}]
+      speak: {groups: {language: de, level: [1, 2]}, rates: [{limit: 1, period: hour}]}
+"""
+    )
+    rights = catalog.plans["starter"].entitlements
+    languages = ("language", ("ja", "zh"))
+    assert rights["voice"].further == (
+        Limit("600", "billing", meter="far", groups=(languages,)),
+        Limit("60", "hour", meter="far_suites", groups=(languages, ("room", ("suite",)))),
+    )
+    assert rights["voice"].groups == (("language", ("en", "ja", "zh")),)
+    assert rights["voice"].rates == (Rate("20", "second"), Rate("5", "minute", "subject"))
+    assert rights["speak"].groups == (("language", ("de",)), ("level", ("1", "2")))
+    assert catalog.periods_of("far") == ("billing",)
+    assert catalog.periods_of("far_suites") == ("hour",)
+    assert catalog.periods_of("calls") == ()
+    assert from_json(to_json(catalog)) == catalog
+
+
+def test_mistakes_in_groups_and_rates_are_named() -> None:
+    found = problems(
+        GROUPED
+        + """
+      voice:
+        period: day
+        groups: {floor: 1, language: {}}
+        limits:
+          - {limit: 1, period: hour, meter: calls}
+          - {limit: 1, period: hour, meter: anything}
+          - {limit: 1, period: hour, meter: elsewhere}
+          - {limit: 1, period: hour, meter: nothing}
+          - {limit: 1, period: day, meter: far}
+          - {limit: 1, period: day, meter: far}
+        rates: [{limit: 0, period: second}, {limit: 1}, {limit: 1, period: day, by: room}, 7]
+      held: {period: day, limits: [{limit: 1, period: day, meter: far}]}
+      far: {period: day, limits: [{limit: 1, period: day, meter: seconds}]}
+      speak: {groups: [de], rates: 5, limit: 1}
+"""
+    )
+    start = "plans.starter.entitlements."
+    assert sorted(path.removeprefix(start) for path in found) == [
+        "far.limits[0].meter",
+        "held.limits[0].meter",
+        "speak.groups",
+        "speak.limit",
+        "speak.rates",
+        "voice.groups.floor",
+        "voice.groups.language",
+        "voice.limits[0].meter",
+        "voice.limits[1].meter",
+        "voice.limits[2].meter",
+        "voice.limits[3].meter",
+        "voice.limits[5].period",
+        "voice.rates[0].limit",
+        "voice.rates[1].period",
+        "voice.rates[2].by",
+        "voice.rates[2].period",
+        "voice.rates[3]",
+        "voice.rates[3].limit",
+        "voice.rates[3].period",
+    ]
+    assert "differs in aggregation, value, scale" in found[f"{start}voice.limits[0].meter"]

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from metering.catalog import Limit, OnExceed
+from metering.catalog import Limit
 from metering.clock import parse_iso
-from metering.decision import NOTHING, Decision, Knowledge, Used, UsedIn, decide, not_known, used_of
+from metering.decision import NOTHING, Decision, Knowledge, Rule, Used, UsedIn, decide, not_known, used_of
 from metering.entitlement import CompiledEntitlement, CompiledGrant, TenantSnapshot
-from metering.period import BillingTerm, PeriodKind
+from metering.period import BillingTerm, Period
 from metering.quantity import ONE
 
 NOW = parse_iso("2026-11-23T10:00:00Z")
@@ -103,7 +103,7 @@ def test_a_counters_text_is_read(aggregation: str, text: str | None, used: Used)
     assert used_of(aggregation, text) == used
 
 
-def with_limits(*limits: tuple[str, PeriodKind, OnExceed], **more: Any) -> TenantSnapshot:
+def with_limits(*limits: tuple[Any, ...], **more: Any) -> TenantSnapshot:
     (main, period, on_exceed), *others = limits
     further = tuple(Limit(*other) for other in others)
     right = CompiledEntitlement("seconds", "sum", 3, main, period, on_exceed, further=further, **more)
@@ -111,7 +111,7 @@ def with_limits(*limits: tuple[str, PeriodKind, OnExceed], **more: Any) -> Tenan
 
 
 def in_period(**totals: int) -> UsedIn:
-    return lambda right, period, kind: Used(totals[kind] * ONE, 1) if kind in totals else None
+    return lambda right, limit, period: Used(totals[limit.period] * ONE, 1) if limit.period in totals else None
 
 
 def test_of_several_limits_the_one_that_denies_is_shown() -> None:
@@ -161,3 +161,43 @@ def test_after_a_trial_nothing_is_granted() -> None:
     over = msgspec.structs.replace(SNAPSHOT, trial_ends=NOW)
     assert decide(over, "cloning", 0, not_known, NOW, REDIS).reason == "trial-ended"
     assert decide(over, "cloning", 0, not_known, NOW - 1, REDIS).reason == "granted"
+
+
+LANGUAGES = (("language", ("ja", "zh")),)
+
+
+def test_a_limit_of_some_groups_counts_where_what_is_asked_may_be_of_them() -> None:
+    snapshot = with_limits(("100", "billing", "block"), ("10", "hour", "block", "seconds_far", LANGUAGES))
+    used = in_period(billing=50, hour=10)
+    for groups, allowed in [
+        ({"language": "ja"}, False),
+        ({"language": "de"}, True),
+        ({}, False),
+        ({"room": "7"}, False),
+    ]:
+        rules: list[Rule] = []
+        answer = decide(snapshot, "voice", ONE, used, NOW, REDIS, 0, rules, groups)
+        assert (answer.allowed, answer.period) == (allowed, "billing" if allowed else "hour")
+        assert any(rule.detail.get("groups") == dict(LANGUAGES) for rule in rules) == (not allowed)
+
+
+def test_a_limit_of_some_groups_is_counted_by_its_own_meter() -> None:
+    snapshot = with_limits(("100", "billing", "block"), ("10", "hour", "block", "seconds_far", LANGUAGES))
+    asked = []
+
+    def used(right: CompiledEntitlement, limit: Limit, period: Period) -> Used:
+        asked.append(limit.meter or right.meter)
+        return NOTHING
+
+    decide(snapshot, "voice", ONE, used, NOW, REDIS)
+    assert asked == ["seconds", "seconds_far"]
+
+
+def test_a_right_to_some_groups_is_one_to_no_others() -> None:
+    right = CompiledEntitlement(groups=LANGUAGES)
+    snapshot = msgspec.structs.replace(SNAPSHOT, entitlements={"cloning": right})
+    for groups, reason in [({"language": "ja"}, "granted"), ({"language": "de"}, ""), ({}, ""), ({"floor": "ja"}, "")]:
+        rules: list[Rule] = []
+        answer = decide(snapshot, "cloning", ONE, not_known, NOW, REDIS, 0, rules, groups)
+        assert answer.reason == (reason or "group-not-entitled")
+        assert rules[-1] == Rule("groups", bool(reason), {"granted": dict(LANGUAGES), "asked": groups})
