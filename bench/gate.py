@@ -43,12 +43,16 @@ from tenancy.snapshots import Publisher
 
 CATALOG = Path(__file__).with_name("gate_catalog.yaml")
 FEATURE, METER, PLAN = "voice", "voice_seconds", "bench"
-USED = "1234.5"
 _GATE = "gate-0"
 _BEAT_SECONDS = 1.0
 _OFFSET = 1
 _AT_ONCE = 1000
 _PATIENCE_SECONDS, _LOOK_SECONDS = 30.0, 0.1
+
+
+def used_by(tenant: str) -> str:
+    """What a tenant has used: each its own."""
+    return f"{tenant.rpartition('-')[2]}.5"
 
 
 class GateSystem:
@@ -162,7 +166,7 @@ async def _publish(sql: str, kafka: str, redis: Redis, key: str, names: Sequence
         pipe = redis.pipeline(transaction=False)
         for name in names[first : first + _AT_ONCE]:
             used: dict[Any, Any] = {
-                keys.counter_field(METER, kind, period_of(kind, now, terms).start): USED
+                keys.counter_field(METER, kind, period_of(kind, now, terms).start): used_by(name)
                 for kind in ("billing", "day", "hour")
             }
             pipe.hset(keys.counters(epoch.epoch, partition_of(name, epoch.partitions), name), mapping=used)
@@ -188,11 +192,13 @@ async def _beat(redis: Redis, epoch: Epoch) -> None:
 async def _introduce(system: GateSystem) -> None:
     """Ask about every tenant until the answers come from memory, and look at one. Raises RuntimeError."""
     for first in range(0, len(system.tenants), _AT_ONCE):
-        checks = [{"tenant": name, "feature": FEATURE} for name in system.tenants[first : first + _AT_ONCE]]
+        some = system.tenants[first : first + _AT_ONCE]
+        wanted = [("memory", used_by(name), True) for name in some]
+        checks = [{"tenant": name, "feature": FEATURE} for name in some]
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             results = (await system.ask("/v1/check/batch", {"checks": checks}))["results"]
-            if all((one["source"], one["used"], one["allowed"]) == ("memory", USED, True) for one in results):
+            if [(one["source"], one["used"], one["allowed"]) for one in results] == wanted:
                 break
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the gate does not know its tenants: {results[0]}")

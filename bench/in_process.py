@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from bench.gate import CATALOG, FEATURE, METER, PLAN, USED
+from bench.gate import CATALOG, FEATURE, METER, PLAN, used_by
 from bench.plan import WINDOWS
 from bench.windows import percentile
 from enforcement import answers
@@ -34,7 +34,7 @@ def check_in_process(tenants: int, seconds: float) -> list[float]:
     gate = Gate(_mirror(names, clock.now_ms()), _nobody_is_unknown, clock, Tally())
     checks = [Check(name, FEATURE, ONE) for name in names]
     (first,) = [gate.answer(checks[0])]
-    if first is None or (first.reason, first.used, first.source) != ("within-limit", USED, "memory"):
+    if first is None or (first.reason, first.used, first.source) != ("within-limit", used_by(names[0]), "memory"):
         raise RuntimeError(f"the gate does not answer as expected: {first}")
     drawing = random.Random(7)
     _took(gate, drawing.choices(checks, k=_AT_ONCE))
@@ -66,13 +66,15 @@ def _mirror(names: Collection[str], now: int) -> Mirror:
     mirror.plans_fresh = now
     catalog, terms = parse_catalog(CATALOG.read_text()), (BillingTerm(0, now, "Europe/Berlin"),)
     periods = [(kind, period_of(kind, now, terms).start) for kind in ("billing", "day", "hour")]
-    used = {keys.counter_field(METER, kind, start): USED for kind, start in periods}
     homes: dict[int, list[str]] = {number: [] for number in range(_EPOCH.partitions)}
     for name in names:
         mirror.plan(name, encode(compile_snapshot(name, "active", PLAN, terms, catalog, 1))).seen = now
         homes[partition_of(name, _EPOCH.partitions)].append(name)
     for number, at_home in homes.items():
-        mirror.accepts(number, Reading(1, "", dict.fromkeys(at_home, used), {name: {} for name in at_home}, 0))
+        counters = {
+            name: {keys.counter_field(METER, kind, start): used_by(name) for kind, start in periods} for name in at_home
+        }
+        mirror.accepts(number, Reading(1, "", counters, {name: {} for name in at_home}, 0))
         mirror.verified(number, mirror.partitions[number].gaps, now)
     return mirror
 
