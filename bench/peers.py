@@ -32,6 +32,7 @@ _RESERVE = "our reservation,"
 _SLOW_RESERVATIONS = 1_000.0
 _CONNECTIONS = 64
 _REST_SECONDS = 1.0
+_WIDTH = 150
 RESULT = Path(__file__).parent / "results" / "peers.json"
 
 
@@ -116,8 +117,8 @@ def show(sides: Sequence[Side], about: Mapping[str, Any]) -> None:
         title=f"{about['system']}, {about['cpus']} cores, load before {about['load']:.2f}, ratelimit "
         f"{about['ratelimit']}; ms, medians of the windows (p99: lowest – highest); late: the generator, p99"
     )
-    for column in ("", "asked /s", "answered /s", "p50", "p99", "", "p99.9", "late", "wrong"):
-        table.add_column(column, justify="left" if column == "" else "right")
+    for column in ("", "asked /s", "answered /s", "p50", "p99", "p99.9", "late", "wrong"):
+        table.add_column(column, justify="left" if column == "" else "right", no_wrap=True)
     for side in sides:
         low, high = side.spread("p99")
         late = sum(window.late for window in side.windows)
@@ -125,13 +126,13 @@ def show(sides: Sequence[Side], about: Mapping[str, Any]) -> None:
             side.name,
             f"{side.asked:,.0f}",
             f"{side.middle('rate'):,.0f}",
-            *(f"{side.middle(of):.3f}" for of in ("p50", "p99")),
-            f"{low:.3f} – {high:.3f}",
+            f"{side.middle('p50'):.3f}",
+            f"{side.middle('p99'):.3f} ({low:.3f} – {high:.3f})",
             f"{side.middle('p999'):.3f}",
             f"{side.middle('lag_p99'):.3f}" + (f" ({late} of {len(side.windows)} > {LATE_MS:g})" if late else ""),
             str(sum(window.wrong for window in side.windows)),
         )
-    Console().print(table)
+    Console(width=_WIDTH).print(table)
 
 
 if __name__ == "__main__":
