@@ -53,4 +53,6 @@ def _built(name: str, folder: Path, package: str) -> Path:
 def _run(argv: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     # The toolchain that is here: another one would be fetched. With patience: tests that watch the time may run beside.
     environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"}
-    return subprocess.run(["nice", *argv], cwd=folder, env=environment, capture_output=True, text=True, timeout=_BUILD_SECONDS)
+    return subprocess.run(
+        ["nice", *argv], cwd=folder, env=environment, capture_output=True, text=True, timeout=_BUILD_SECONDS
+    )
