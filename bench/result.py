@@ -23,6 +23,7 @@ class Result(msgspec.Struct):
     n: int
 
 
+_RATES = ("events/s", "checks/s")
 REFERENCE = 1_470_000
 """`reference` where the goals were set: on a slower machine rates shrink with it (design §8)."""
 GOALS: dict[str, tuple[str, Literal["higher", "lower"], float | None]] = {
@@ -35,6 +36,11 @@ GOALS: dict[str, tuple[str, Literal["higher", "lower"], float | None]] = {
     "bytes_kafka": ("bytes/event", "lower", 40),
     "bytes_ledger": ("bytes/event", "lower", 35),
     "bytes_dedupe": ("bytes/event", "lower", 60),
+    "check_in_process": ("µs", "lower", 5),
+    "check_http_5k_p99": ("ms", "lower", 1),
+    "check_http_saturated": ("checks/s", "higher", 30_000),
+    "reserve_http_1k_p99": ("ms", "lower", 5),
+    "check_dead_redis_ratio": ("ratio", "lower", 1.2),
     "recompute_1m": ("s", "lower", 1),
     "reconcile_10m": ("s", "lower", 30),
 }
@@ -44,5 +50,5 @@ def result(name: str, values: Sequence[float], reference: float | None) -> Resul
     """Median and spread of the windows' `values`."""
     unit, better, goal = GOALS[name]
     middle = median(values)
-    ratio = middle / reference if reference and unit == "events/s" else None
+    ratio = middle / reference if reference and unit in _RATES else None
     return Result(name, unit, better, middle, min(values), max(values), goal, ratio, len(values))

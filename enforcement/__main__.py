@@ -6,6 +6,7 @@ import os
 import sys
 
 from enforcement import app
+from enforcement.at_once import answer_for
 from enforcement.settings import PREFIX, Settings
 from metering import settings
 from metering.clock import SystemClock
@@ -21,14 +22,16 @@ def main() -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return 2
+    gate = app.build(read, SystemClock())
     run.serve(
         "gate",
-        app.build(read, SystemClock()),
+        gate,
         read.host,
         read.port,
         ops_port=read.ops_port,
         unix_socket=read.socket,
         drain_seconds=read.drain_seconds,
+        answer=answer_for(gate),
     )
     return 0
 

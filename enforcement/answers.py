@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -28,7 +29,7 @@ def document(decision: Decision, rules: Sequence[Rule] | None = None) -> dict[st
         "resets_at": _instant(decision.resets_at),
         "policy": decision.policy,
         "source": decision.source,
-        "as_of": iso(decision.as_of),
+        "as_of": _iso(decision.as_of),
         "mode": decision.mode,
     }
     if decision.value is not None:
@@ -75,7 +76,7 @@ def _texts(decision: Decision) -> dict[str, str | None]:
         "resets_at": _instant(decision.resets_at),
         "policy": decision.policy,
         "source": decision.source,
-        "as_of": iso(decision.as_of),
+        "as_of": _iso(decision.as_of),
         "mode": decision.mode,
     }
 
@@ -122,4 +123,8 @@ def _limit(at: Standing) -> dict[str, Any]:
 
 
 def _instant(ms: int | None) -> str | None:
-    return None if ms is None else iso(ms)
+    return None if ms is None else _iso(ms)
+
+
+_iso = lru_cache(maxsize=4096)(iso)
+"""Tenants of a partition share the instant as of which they are known, and periods end together."""

@@ -52,6 +52,7 @@ Unknown = Literal["recovering", "unavailable", "stale"]
 older than the feature allows."""
 
 _nanos = lru_cache(maxsize=1 << 16)(quantity.from_text)
+_text = lru_cache(maxsize=1 << 12)(quantity.render)
 
 
 class Used(NamedTuple):
@@ -153,13 +154,13 @@ class Decision(msgspec.Struct, frozen=True):
     def reserved(self) -> str | None:
         """What is held."""
         at = self.standing
-        return None if at is None or at.used is None else quantity.render(at.reserved)
+        return None if at is None or at.used is None else _text(at.reserved)
 
     @property
     def limit(self) -> str | None:
         """The limit and the grants beside it; None: unlimited."""
         at = self.standing
-        return None if at is None or at.allowance is None else quantity.render(at.allowance)
+        return None if at is None or at.allowance is None else _text(at.allowance)
 
     @property
     def remaining(self) -> str | None:

@@ -27,6 +27,12 @@ async def principal_of(request: web.Request) -> Principal:
     return principal
 
 
+def known_principal(ring: KeyRing, header: str) -> Principal | None:
+    """Who the key in an `Authorization` header is, if that is known without looking it up; None says nothing."""
+    scheme, _, key = header.partition(" ")
+    return ring.known(key.strip()) if scheme.lower() == "bearer" else None
+
+
 def require(principal: Principal, scope: str) -> None:
     """Raise Problem 403 (`missing-scope`) unless the key has `scope`; `platform` has them all."""
     if not principal.may(scope):

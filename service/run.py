@@ -6,13 +6,14 @@ import asyncio
 import gc
 import os
 import signal
+from typing import Any
 
 import structlog
 import uvloop
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from service import logs
+from service import logs, shortcut
 from service.health import Health, add_ops_routes
 from service.ops import OpsServer
 
@@ -37,15 +38,17 @@ def serve(
     unix_socket: str | None = None,
     drain_seconds: float = 10.0,
     auto_decompress: bool = True,
+    answer: shortcut.Answer | None = None,
 ) -> None:
     """Run until SIGTERM or SIGINT, then stop accepting and wait up to `drain_seconds` for requests under way.
 
     Several processes may share `port` (SO_REUSEPORT); `ops_port` is this process's own, for probes and metrics.
     `unix_socket` is a path; its file gets mode 0660.
     Without `auto_decompress` handlers see bodies as they were sent, and bound what comes out of them themselves.
+    `answer` is asked before handlers are.
     """
     logs.configure(service)
-    uvloop.run(_serve(app, host, port, ops_port, unix_socket, drain_seconds, auto_decompress))
+    uvloop.run(_serve(app, host, port, ops_port, unix_socket, drain_seconds, auto_decompress, answer))
 
 
 async def _serve(
@@ -56,12 +59,18 @@ async def _serve(
     unix_socket: str | None,
     drain_seconds: float,
     auto_decompress: bool,
+    answer: shortcut.Answer | None,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_seconds, auto_decompress=auto_decompress)
+    options: Any = {
+        "access_log": None,
+        "shutdown_timeout": drain_seconds,
+        "auto_decompress": auto_decompress,
+    }
+    runner = web.AppRunner(app, **options) if answer is None else shortcut.Runner(app, answer, **options)
     await runner.setup()
     ops = None if ops_port is None else OpsServer(app[HEALTH], host, ops_port)
     try:

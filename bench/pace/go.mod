@@ -1,0 +1,3 @@
+module tallygate/pace
+
+go 1.21
