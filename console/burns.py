@@ -45,6 +45,7 @@ class Burns:
         self._versions: list[CatalogVersion] = []
         self._number = -1
         self._due: dict[str, int] = {}
+        self._behind: set[str] = set()
         self.trouble: str | None = None
 
     async def run(self) -> None:
@@ -52,7 +53,7 @@ class Burns:
         while True:
             try:
                 await self.look()
-                self.trouble = None
+                self.trouble = self.trouble if self._behind else None
             except Unavailable as error:
                 if self.trouble is None:
                     _log.warning("grants are not carried over", reason=str(error))
@@ -63,7 +64,7 @@ class Burns:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def look(self) -> None:
-        """Look at the tenants whose time has come. Raises Unavailable; the next call goes on there."""
+        """Look at the tenants whose time has come. Raises Unavailable; the next call goes on with the others."""
         now = self._clock.now_ms()
         async with self._database.transaction() as connection:
             newest, changed = await changes.since(connection, self._number)
@@ -76,10 +77,13 @@ class Burns:
             try:
                 again = await self._burn(tenant, now)
             except Unavailable:
+                self._due[tenant] = now + _SOONEST_MS
+                self._behind.add(tenant)
                 raise
             except Exception:  # a mistake about one must not hold up the others
                 _log.exception("grants cannot be looked at", tenant=tenant)
                 again = now + _LATEST_MS
+            self._behind.discard(tenant)
             if again is None:
                 del self._due[tenant]
             else:
