@@ -142,6 +142,7 @@ async def test_a_rest_that_is_not_known_yet_is_not_told(house: House) -> None:
     running = asyncio.create_task(away.run())
     await eventually(lambda: away.trouble)
     running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
     assert await house.told() == {"b": ("1", THIRD)}, "what needs no ledger is"
     await away.look()  # somebody else's turn, had there been anybody
     house.clock.advance(5 * SECOND_MS)
