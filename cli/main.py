@@ -16,6 +16,7 @@ from cli import (
     dead,
     decisions,
     demo,
+    grant,
     key,
     migrate,
     output,
@@ -72,6 +73,7 @@ app.command(epilog=replay.EXAMPLES, rich_help_panel=_PROVE)(replay.replay)
 app.add_typer(dead.app, name="dead", rich_help_panel=_PROVE)
 app.add_typer(rebuild.app, name="rebuild", rich_help_panel=_PROVE)
 app.add_typer(tenant.app, name="tenant", rich_help_panel=_MANAGE)
+app.add_typer(grant.app, name="grant", rich_help_panel=_MANAGE)
 app.add_typer(key.app, name="key", rich_help_panel=_MANAGE)
 app.add_typer(catalog.app, name="catalog", rich_help_panel=_MANAGE)
 

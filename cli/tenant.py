@@ -15,6 +15,7 @@ from cli.api import open_api
 from cli.errors import WRONG_USE, CommandError
 from cli.options import DataDir, Json, examples
 from cli.system import find_system
+from metering.clock import DAY_MS, SystemClock, iso
 
 app = typer.Typer(no_args_is_help=True, help="Tenants: who pays and is isolated from all others.")
 Name = Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens", show_default=False)]
@@ -24,6 +25,7 @@ Name = Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphen
     epilog=examples(
         "tallygate tenant create hotel-adler --plan professional",
         "tallygate tenant create hotel-adler --plan starter --time-zone Europe/Vienna --anchor 2026-11-15T00:00:00Z",
+        "tallygate tenant create hotel-adler --plan professional --trial-days 14",
     )
 )
 def create(
@@ -38,11 +40,21 @@ def create(
     time_zone: Annotated[
         str | None, typer.Option(metavar="ZONE", help="Of billing periods [dim](default: UTC)[/]", show_default=False)
     ] = None,
+    trial_days: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=3660, help="The plan is a trial of so many days", show_default=False),
+    ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Create a tenant, on a plan if you like."""
-    body = {"name": name, "plan": plan, "anchor": anchor, "time_zone": time_zone}
+    """Create a tenant, on a plan if you like.
+
+    When a trial has ended the gate denies everything, until the tenant is put on a plan without one.
+    """
+    if trial_days is not None and plan is None:
+        raise CommandError(WRONG_USE, "A trial is one of a plan.", "Name it: --plan PLAN")
+    ends = None if trial_days is None else iso(SystemClock().now_ms() + trial_days * DAY_MS)
+    body = {"name": name, "plan": plan, "anchor": anchor, "time_zone": time_zone, "trial_ends": ends}
     body = {field: value for field, value in body.items() if value is not None}
     made = asyncio.run(_console(data_dir, "POST", "/v1/tenants", body))
     on_plan = f" on plan [bold]{output.plain(plan)}[/]" if plan else ""

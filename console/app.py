@@ -10,7 +10,21 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from console import gateway
-from console.api import alerts, catalog, decisions, keys, letters, operations, system, tenants, trace, usage, voids
+from console.api import (
+    alerts,
+    catalog,
+    decisions,
+    grants,
+    keys,
+    letters,
+    operations,
+    system,
+    tenants,
+    trace,
+    usage,
+    voids,
+)
+from console.burns import Burns
 from console.clickhouse import ClickHouse
 from console.deps import (
     CATALOGS,
@@ -47,6 +61,7 @@ from usage.trace import Tracer
 from usage.windows import WindowReader
 
 _CLICKHOUSE = web.AppKey("clickhouse", ClickHouse)
+_BURNS = web.AppKey("burns", Burns)
 _PUBLISHER = web.AppKey("publisher", Publisher)
 _WATCHES = web.AppKey("watches", list[Watch])
 
@@ -79,6 +94,8 @@ def build(settings: Settings) -> web.Application:
     app[TRACER] = Tracer(clickhouse)
     app[USAGE] = UsageReader(clickhouse)
     app[WINDOWS] = WindowReader(clickhouse)
+    app[_BURNS] = burns = Burns(database, app[WINDOWS], SystemClock())
+    health.add("grants", lambda: burns.trouble)
     app[LETTERS] = Letters(clickhouse)
     app[DECISIONS] = DecisionReader(clickhouse)
     app[COUNTERS] = CounterReader(redis)
@@ -87,7 +104,20 @@ def build(settings: Settings) -> web.Application:
     app[_WATCHES] = list(watches.values())
     app.cleanup_ctx.extend([_stores, gateway.session, _running])
     add_openapi_route(app, "console")
-    for resource in (tenants, keys, catalog, usage, voids, trace, letters, alerts, decisions, operations, system):
+    for resource in (
+        tenants,
+        grants,
+        keys,
+        catalog,
+        usage,
+        voids,
+        trace,
+        letters,
+        alerts,
+        decisions,
+        operations,
+        system,
+    ):
         app.add_routes(resource.routes)
     return app
 
@@ -101,7 +131,7 @@ async def _stores(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
-    running = [app[_PUBLISHER].run(), *(watch.run() for watch in app[_WATCHES])]
+    running = [app[_PUBLISHER].run(), app[_BURNS].run(), *(watch.run() for watch in app[_WATCHES])]
     tasks = [asyncio.create_task(one) for one in running]
     yield
     for task in tasks:

@@ -14,11 +14,14 @@ from redis.exceptions import RedisError
 from metering import keys
 from metering.catalog import Catalog
 from metering.clock import Clock, SystemClock
-from metering.entitlement import TenantSnapshot, compile_snapshot, encode
+from metering.entitlement import CompiledGrant, TenantSnapshot, compile_snapshot, encode
 from metering.errors import Unavailable
-from tenancy import changes, tenants
+from metering.grants import published
+from metering.period import BillingTerm
+from tenancy import changes, grants, tenants
 from tenancy.catalogs import Catalogs
 from tenancy.database import Database
+from tenancy.grants import GrantRow
 from tenancy.subscriptions import history, in_force, terms_of
 
 _log = structlog.get_logger(__name__)
@@ -109,6 +112,7 @@ class Publisher:
         newest = await Catalogs(self._database).latest()
         catalog, version = (newest.catalog, newest.version) if newest else (Catalog(), 0)
         subscriptions = await history(self._database)
+        grants_of = await grants.of(self._database)
         due = min((one.since for own in subscriptions.values() for one in own if one.since > now), default=_NEVER)
         snapshots = []
         for tenant in await tenants.every(self._database):
@@ -117,5 +121,26 @@ class Publisher:
             own = subscriptions.get(tenant.name, [])
             current = in_force(own, now)
             plan = current.plan if current else None
-            snapshots.append(compile_snapshot(tenant.name, tenant.status, plan, terms_of(own), catalog, version))
+            terms = terms_of(own)
+            given = _published(grants_of.get(tenant.name, []), catalog, plan, terms, now)
+            trial_ends = current.trial_ends if current else None
+            snapshots.append(
+                compile_snapshot(tenant.name, tenant.status, plan, terms, catalog, version, trial_ends, given)
+            )
         return snapshots, due
+
+
+def _published(
+    own: list[GrantRow], catalog: Catalog, plan: str | None, terms: tuple[BillingTerm, ...], now: int
+) -> dict[str, tuple[CompiledGrant, ...]]:
+    """A tenant's grants by feature, of the features that its plan limits."""
+    rights = catalog.plans[plan].entitlements if plan in catalog.plans else {}
+    found: dict[str, tuple[CompiledGrant, ...]] = {}
+    for row in own:
+        right = rights.get(row.feature)
+        if right is None or right.period is None or right.limit is None:
+            continue
+        told = published(row.grant, row.rest, right.period, terms, now)
+        if told is not None:
+            found[row.feature] = (*found.get(row.feature, ()), told)
+    return found

@@ -17,13 +17,17 @@ _LAST_MS = 4_291_747_199_000  # 2105-12-31, where the ledger's times end
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """From `since` (ms UTC) on the tenant is on `plan`; billing months count from `anchor` in `time_zone`."""
+    """From `since` (ms UTC) on the tenant is on `plan`; billing months count from `anchor` in `time_zone`.
+
+    On trial it grants nothing more from `trial_ends` (ms UTC) on, until another subscription begins.
+    """
 
     tenant: str
     plan: str
     since: int
     anchor: int
     time_zone: str
+    trial_ends: int | None = None
 
     @property
     def term(self) -> BillingTerm:
@@ -32,12 +36,16 @@ class Subscription(msgspec.Struct, frozen=True):
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """What is asked for: a plan from `since` (ms UTC, None: now) on; None keeps what the tenant has."""
+    """What is asked for: a plan from `since` (ms UTC, None: now) on; None keeps what the tenant has.
+
+    A trial is not kept: without `trial_ends` the subscription is none.
+    """
 
     plan: str
     since: int | None = None
     anchor: int | None = None
     time_zone: str | None = None
+    trial_ends: int | None = None
 
 
 _COLUMNS = [subscriptions.c[name] for name in Subscription.__struct_fields__]
@@ -51,12 +59,13 @@ async def assign(
     since: int | None = None,
     anchor: int | None = None,
     time_zone: str | None = None,
+    trial_ends: int | None = None,
 ) -> Subscription:
     """Put a tenant on a plan. Raises Refused (`unknown-tenant`, `invalid-time`, `invalid-time-zone`)."""
     async with database.writing() as connection:
         if (await connection.execute(select(tenants.c.name).where(tenants.c.name == tenant))).first() is None:
             raise Refused("unknown-tenant", f"no tenant {tenant}")
-        return await add(connection, tenant, Assignment(plan, since, anchor, time_zone), actor)
+        return await add(connection, tenant, Assignment(plan, since, anchor, time_zone, trial_ends), actor)
 
 
 async def add(connection: AsyncConnection, tenant: str, wanted: Assignment, actor: str) -> Subscription:
@@ -80,7 +89,10 @@ async def add(connection: AsyncConnection, tenant: str, wanted: Assignment, acto
     for name, at in (("since", since), ("anchor", anchor)):
         if not 0 <= at <= _LAST_MS:
             raise Refused("invalid-time", f"{name} lies before 1970 or after 2105")
-    made = Subscription(tenant, wanted.plan, since, anchor, zone or (before.time_zone if before else "UTC"))
+    if wanted.trial_ends is not None and not since < wanted.trial_ends <= _LAST_MS:
+        raise Refused("invalid-time", "trial_ends lies after the subscription's beginning, and before 2106")
+    zone = zone or (before.time_zone if before else "UTC")
+    made = Subscription(tenant, wanted.plan, since, anchor, zone, wanted.trial_ends)
     await connection.execute(insert(subscriptions).values(msgspec.structs.asdict(made)))
     await changes.note(connection, tenant)
     await audit.record(connection, actor, "subscription.assign", tenant, **msgspec.structs.asdict(wanted))

@@ -31,6 +31,25 @@ subscriptions = Table(
     Column("since", BigInteger, nullable=False),
     Column("anchor", BigInteger, nullable=False),
     Column("time_zone", String(64), nullable=False),
+    Column("trial_ends", BigInteger, nullable=True),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("tenant", String(63), ForeignKey("tenants.name"), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("feature", String(63), nullable=False),
+    Column("amount", String(64), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=True),
+    Column("rollover", String(64), nullable=True),
+    Column("ended", BigInteger, nullable=True),
+    Column("burnt", String(64), nullable=True),
+    Column("left", String(64), nullable=True),
+    Column("left_at", BigInteger, nullable=True),
+    comment="`burnt` and `left`: what the ledger said of the time before `left_at`, the beginning of a period",
 )
 
 api_keys = Table(

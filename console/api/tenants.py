@@ -25,6 +25,7 @@ class Terms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     since: str | None = None
     anchor: str | None = None
     time_zone: str | None = None
+    trial_ends: str | None = None
 
 
 class PlanForm(Terms, kw_only=True):
@@ -69,7 +70,8 @@ def _view(tenant: Tenant, own: list[Subscription]) -> dict[str, Any]:
 
 
 def _subscription(one: Subscription) -> dict[str, Any]:
-    return {"plan": one.plan, "since": iso(one.since), "anchor": iso(one.anchor), "time_zone": one.time_zone}
+    view = {"plan": one.plan, "since": iso(one.since), "anchor": iso(one.anchor), "time_zone": one.time_zone}
+    return view if one.trial_ends is None else {**view, "trial_ends": iso(one.trial_ends)}
 
 
 async def _answer(request: web.Request, tenant: Tenant, status: int = 200) -> web.Response:
@@ -82,7 +84,8 @@ async def _assignment(request: web.Request, plan: str, terms: Terms) -> Assignme
     plans = newest.catalog.plans if newest else {}
     if plan not in plans:
         raise Problem(422, "unknown-plan", f"plan must be one of: {', '.join(plans) or 'none yet; apply a catalog'}")
-    return Assignment(plan, instant("since", terms.since), instant("anchor", terms.anchor), terms.time_zone)
+    since, anchor = instant("since", terms.since), instant("anchor", terms.anchor)
+    return Assignment(plan, since, anchor, terms.time_zone, instant("trial_ends", terms.trial_ends))
 
 
 @routes.get("/v1/tenants")
@@ -123,9 +126,8 @@ async def put_subscription(request: web.Request) -> web.Response:
     principal, tenant = await tenant_of(request, request.match_info["tenant"], "platform")
     form = await body_of(request, PlanForm)
     wanted = await _assignment(request, form.plan, form)
-    await subscriptions.assign(
-        request.app[DATABASE], tenant.name, wanted.plan, principal.key_id, wanted.since, wanted.anchor, wanted.time_zone
-    )
+    async with request.app[DATABASE].writing() as connection:
+        await subscriptions.add(connection, tenant.name, wanted, principal.key_id)
     return await _answer(request, tenant)
 
 

@@ -82,6 +82,22 @@ def test_usage_up_to_a_hard_limit_turns_the_gates_yes_into_no(system: RunningSys
     assert counters["meters"]["voice_seconds"]["total"] == "35999.99"
 
 
+def test_a_grant_adds_to_the_limit_until_it_is_ended(system: RunningSystem) -> None:
+    key = _tenant(system, "granted")
+
+    def limit_is(wanted: str) -> bool:
+        return bool(system.tallygate("check", "granted", "voice", key=key).json["limit"] == wanted)
+
+    wait_until(lambda: limit_is("36000"), timeout=15)
+    assert system.tallygate("grant", "create", "granted", "voice", "64.5", "--rollover", "none", "--id", "x").code == 0
+    wait_until(lambda: limit_is("36064.5"), timeout=5)
+    (listed,) = system.tallygate("grant", "list", "granted").json["grants"]
+    assert (listed["id"], listed["amount"], listed["left"], listed["rollover"]) == ("x", "64.5", "64.5", "0")
+    assert system.tallygate("grant", "create", "granted", "voice", "7", "--id", "x").code == 2
+    assert system.tallygate("grant", "end", "granted", "x").code == 0
+    wait_until(lambda: limit_is("36000"), timeout=5)
+
+
 def test_bad_events_are_listed_and_the_good_ones_counted(system: RunningSystem, tmp_path: Path) -> None:
     key = _tenant(system, "mixed")
     lines = [json.dumps(_call(1)), '{"specversion":', json.dumps(_call(2, -5)), json.dumps(_call(3))]

@@ -16,9 +16,10 @@ from enforcement.app import build
 from enforcement.settings import Settings
 from metering import keys
 from metering.clock import SystemClock
-from tenancy import migrations, subscriptions, tenants
+from tenancy import grants, migrations, subscriptions, tenants
 from tenancy.catalogs import Catalogs
 from tenancy.database import Database
+from tenancy.grants import Wanted
 from tenancy.keys import create_key, revoke_key
 from tenancy.snapshots import Publisher
 from tests.integration.enforcement.conftest import GateClient, Valkey
@@ -93,11 +94,22 @@ def _suspended(fleet: Fleet) -> Awaitable[object]:
     return tenants.set_status(fleet.database, "grand", "suspended", "test")
 
 
+def _trial_over(fleet: Fleet) -> Awaitable[object]:
+    now = SystemClock().now_ms()
+    return subscriptions.assign(fleet.database, "grand", "small", "test", since=now - 2, trial_ends=now - 1)
+
+
+def _granted(fleet: Fleet) -> Awaitable[object]:
+    return grants.create(fleet.database, "grand", Wanted("calls", "7", id="more"), "test")
+
+
 @pytest.mark.parametrize(
     ("change", "feature", "before", "after"),
     [
         (_plan, "cloning", {"reason": "not-entitled"}, {"reason": "granted"}),
         (_catalog, "calls", {"limit": "10"}, {"limit": "20"}),
+        (_granted, "calls", {"limit": "10"}, {"limit": "17"}),
+        (_trial_over, "calls", {"allowed": True}, {"allowed": False, "reason": "trial-ended"}),
         (_suspended, "calls", {"allowed": True}, {"allowed": False, "reason": "tenant-suspended"}),
     ],
 )
@@ -111,6 +123,20 @@ async def test_a_change_is_seen_by_every_gate(
     await fleet.all_say(feature, **before)
     await change(fleet)
     await fleet.all_say(feature, **after)
+
+
+async def test_a_grant_that_was_taken_back_counts_at_no_gate(fleet: Fleet) -> None:
+    await _granted(fleet)
+    await fleet.all_say("calls", limit="17")
+    await grants.end(fleet.database, "grand", "more", "test")
+    await fleet.all_say("calls", limit="10")
+
+
+async def test_a_tenant_whose_trial_was_converted_is_allowed_by_every_gate(fleet: Fleet) -> None:
+    await _trial_over(fleet)
+    await fleet.all_say("calls", reason="trial-ended")
+    await subscriptions.assign(fleet.database, "grand", "small", "test")
+    await fleet.all_say("calls", allowed=True, reason="within-limit")
 
 
 async def test_a_revoked_key_opens_no_gate(fleet: Fleet) -> None:

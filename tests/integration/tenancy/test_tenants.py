@@ -113,7 +113,7 @@ async def test_every_write_is_audited_and_enters_the_change_log(database: Databa
             "key-1",
             "subscription.assign",
             "grand",
-            {"plan": "small", "since": 5, "anchor": None, "time_zone": None},
+            {"plan": "small", "since": 5, "anchor": None, "time_zone": None, "trial_ends": None},
         ),
         ("key-2", "tenant.status", "grand", {"status": "suspended"}),
     ]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from cli import alerts, api, check, key, send, status, tenant, usage
+from cli import alerts, api, check, grant, key, send, status, tenant, usage
 from cli import catalog as catalog_verb
 from cli.api import Api
 from cli.system import System
@@ -66,7 +66,7 @@ def system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeSystem:
     async def open_fake(where: System) -> AsyncIterator[Api]:
         yield Api(where, fake)
 
-    for module in (alerts, api, check, key, send, status, tenant, usage, catalog_verb):
+    for module in (alerts, api, check, grant, key, send, status, tenant, usage, catalog_verb):
         monkeypatch.setattr(module, "open_api", open_fake)
     state = {"console": "http://console", "ingest": "http://ingest", "gate": "http://gate", "admin_key": "tg_admin"}
     (tmp_path / "tallygate.json").write_bytes(msgspec.json.encode(state))

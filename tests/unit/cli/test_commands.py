@@ -9,6 +9,7 @@ import pytest
 
 from cli.main import run
 from cli.system import System, find_system
+from metering.clock import DAY_MS, SystemClock, parse_iso
 
 from .conftest import FakeSystem
 
@@ -279,3 +280,25 @@ def test_a_tenants_payloads_are_kept_as_long_as_it_is_told(system: FakeSystem, t
 def test_days_that_are_no_number_are_wrong_use(system: FakeSystem) -> None:
     assert run(["tenant", "update", "adler", "--payload-days", "many", "--data-dir", "."]) == 2
     assert system.asked == []
+
+
+def test_a_grant_is_asked_for_in_the_api_s_words(system: FakeSystem, capsys: pytest.CaptureFixture[str]) -> None:
+    system.on("POST", "/v1/tenants/adler/grants", {"id": "x", "amount": "64.5"})
+
+    arguments = ["--rollover", "none", "--priority", "5", "--id", "x", "--data-dir", "."]
+    assert run(["grant", "create", "adler", "voice", "64.5", *arguments]) == 0
+
+    wanted = {"feature": "voice", "amount": "64.5", "priority": 5, "rollover": "0", "id": "x"}
+    assert json.loads(system.asked[0].body) == wanted
+    assert "64.5 more of voice" in capsys.readouterr().out
+
+
+def test_a_trial_ends_so_many_days_from_now_and_is_one_of_a_plan(system: FakeSystem) -> None:
+    system.on("POST", "/v1/tenants", {"name": "adler"})
+    before = SystemClock().now_ms()
+
+    assert run(["tenant", "create", "adler", "--plan", "starter", "--trial-days", "14", "--data-dir", "."]) == 0
+    assert run(["tenant", "create", "adler", "--trial-days", "14", "--data-dir", "."]) == 2
+
+    ends = parse_iso(json.loads(system.asked[0].body)["trial_ends"])
+    assert before + 14 * DAY_MS <= ends <= SystemClock().now_ms() + 14 * DAY_MS
