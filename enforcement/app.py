@@ -32,6 +32,8 @@ from tenancy.database import Database
 from tenancy.keys import STALE_SECONDS, KeyRing
 
 _log = structlog.get_logger(__name__)
+_PATIENCE = 10
+"""Times `redis_seconds`: who reserves can wait longer than who checks."""
 DATABASE = web.AppKey("database", Database)
 CLOCK = web.AppKey("clock", Clock)
 
@@ -76,7 +78,10 @@ async def _gate(app: web.Application) -> AsyncIterator[None]:
     tally = Tally() if settings.kafka else None
     gate = app[handlers.GATE] = Gate(mirror, GatheredLoads(follower.load).load, clock, tally)
     longest = int(settings.reservation_seconds * SECOND_MS)
-    app[handlers.RESERVATIONS] = Reservations(redis, mirror, gate, settings.redis_seconds, longest)
+    patience = settings.redis_seconds * _PATIENCE
+    # Connections of their own: who checks does not wait behind who reserves, and does not break off what they began.
+    holding = connect(settings.redis, settings.redis_connections, patience)
+    app[handlers.RESERVATIONS] = Reservations(holding, mirror, gate, patience, longest)
     app[HEALTH].add("counters", follower.trouble)
     warm = WarmStart(mirror, Path(settings.memory)) if settings.memory else None
     if warm is not None:
@@ -93,6 +98,7 @@ async def _gate(app: web.Application) -> AsyncIterator[None]:
         with suppress(OSError):
             await warm.save()
     await redis.aclose()
+    await holding.aclose()
 
 
 @web.middleware

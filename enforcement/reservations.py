@@ -27,8 +27,6 @@ from metering.period import Period
 from metering.reservation import LONGEST_MS, MOST_UNITS, HoldName, bound, nanos_of, units_of
 
 _LUA = resources.files("enforcement").joinpath("lua")
-_PATIENCE = 10
-"""Times `redis_seconds`: who reserves can wait longer than who checks."""
 Outcome = Literal["granted", "again", "refused", "conflict", "counted"]
 Settled = Literal["committed", "released", "counted", "unknown", "conflict", "too-much"]
 
@@ -50,12 +48,12 @@ class End(NamedTuple):
 
 
 class Reservations:
-    """Of one process. `seconds`: what the gate waits for Redis; `longest`: no hold is longer (ms)."""
+    """Of one process. `seconds`: how long Redis is waited for; `longest`: no hold is longer (ms)."""
 
     def __init__(self, redis: Redis, mirror: Mirror, gate: Gate, seconds: float, longest: int = LONGEST_MS) -> None:
         self._mirror = mirror
         self._gate = gate
-        self._seconds = seconds * _PATIENCE
+        self._seconds = seconds
         self._longest = longest
         self._reserve = redis.register_script(_LUA.joinpath("reserve.lua").read_text())
         self._settle = redis.register_script(_LUA.joinpath("settle.lua").read_text())

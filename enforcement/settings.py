@@ -27,7 +27,9 @@ class Settings(msgspec.Struct, frozen=True):
     redis_seconds: Annotated[
         float, Meta(description="longest wait for Redis when a tenant is asked about for the first time", gt=0)
     ] = 0.05
-    redis_connections: Annotated[int, Meta(description="connections to Redis", ge=4)] = 16
+    redis_connections: Annotated[
+        int, Meta(description="connections to Redis for checks, and as many for reservations", ge=4)
+    ] = 16
     tenants: Annotated[
         int, Meta(description="tenants known by heart; whom nobody asks for longest goes first", ge=1)
     ] = 20_000
