@@ -163,7 +163,9 @@ async def client(hotel: Hotel, tenant: str, number: int, chance: random.Random, 
     """Reserves one after the other until all is used, uses what it got, tells of it before or after a commit, now and
     then twice; or dies with what it holds, which is free again when its time is over. What it did not hear an answer to
     it asks again."""
-    for turn in range(10_000):
+    turn = 0
+    while True:
+        turn += 1
         id, doomed = f"{number}-{turn}", chance.random() < DYING
         while True:
             status, body = await hotel.reserve(chance.randrange(GATES), tenant, id, ttl=1.0 if doomed else TTL)
@@ -250,7 +252,9 @@ async def test_plain_checks_overshoot_by_no_more_than_arrives_while_it_is_not_se
     told: list[tuple[float, float]] = []
 
     async def user(number: int) -> None:
-        for turn in range(10_000):
+        turn = 0
+        while True:
+            turn += 1
             asked = time.monotonic()
             status, answer = await hotel.ask(
                 number % GATES, "POST", "/v1/check", {"tenant": "plain", "feature": "calls"}

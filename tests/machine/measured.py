@@ -97,10 +97,10 @@ TWO_REBUILDS: list[Action] = [
     ("until", 0, "2"),
     ("flush",),
     ("start", -1, 0, 10),
-    ("step", 1, 20),
+    ("step", 1, 21),
     ("until", 0, "3d"),
     ("start", -1, 0, 10),
-    ("step", 2, 24),
+    ("step", 2, 25),
     ("step", 1, 3),
     ("step", 2, 60),
 ]

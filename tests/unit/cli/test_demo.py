@@ -10,6 +10,7 @@ from cli.api import Api
 from cli.demo_run import DemoRun
 from cli.demo_view import LiveView, report
 from cli.system import System
+from local.demo_account import RULES
 from local.demo_workload import BLOCKED_TENANT, HOTELS, Day
 from metering.clock import DAY_MS, HOUR_MS
 
@@ -40,7 +41,7 @@ async def test_all_agree_also_where_the_day_crosses_a_period_s_end(now: int) -> 
 
     assert [row for row in run.meter_rows if not row.agrees] == []
     assert [row for row in run.events_rows if not row.agrees] == []
-    assert len(run.meter_rows) == 12 * len(HOTELS)
+    assert len(run.meter_rows) == len(RULES) * len(HOTELS)
 
 
 async def test_the_hotel_that_used_up_its_plan_is_denied_and_no_other() -> None:
