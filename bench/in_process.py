@@ -1,82 +1,116 @@
-"""`check_in_process`: a check from the question to the JSON of its answer, without HTTP."""
+"""A check from the question to the JSON of its answer, without HTTP."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from bench.gate import CATALOG, FEATURE, METER, PLAN, used_by
 from bench.plan import WINDOWS
 from bench.windows import percentile
-from enforcement import answers
 from enforcement.decided import Tally
 from enforcement.gate import Check, Gate
 from enforcement.mirror import Epoch, Mirror, Reading
 from metering import keys
 from metering.catalog import parse_catalog
-from metering.clock import SystemClock
+from metering.clock import SystemClock, iso
 from metering.entitlement import compile_snapshot, encode
+from metering.feed import FeedMessage
 from metering.partition import partition_of
-from metering.period import BillingTerm, period_of
+from metering.period import BillingTerm, PeriodKind, period_of
 from metering.quantity import ONE
 
 _EPOCH = Epoch(1, 8)
 _AT_ONCE = 10_000
+_SEQUENCE = "1"
+_KINDS: tuple[PeriodKind, ...] = ("billing", "day", "hour")
 
 
-def check_in_process(tenants: int, seconds: float) -> list[float]:
-    """µs a check takes (median) in each window, tenants drawn at random. Raises RuntimeError on a wrong answer."""
-    clock = SystemClock()
-    names = [f"tenant-{number}" for number in range(tenants)]
-    gate = Gate(_mirror(names, clock.now_ms()), _nobody_is_unknown, clock, Tally())
-    checks = [Check(name, FEATURE, ONE) for name in names]
-    (first,) = [gate.answer(checks[0])]
-    if first is None or (first.reason, first.used, first.source) != ("within-limit", used_by(names[0]), "memory"):
-        raise RuntimeError(f"the gate does not answer as expected: {first}")
+def check_in_process(tenants: int, seconds: float, counting: float) -> list[float]:
+    """µs a check takes (median) in each window, tenants drawn at random.
+
+    After every 10,000 checks, which come within two seconds where 5,000 do in one, each partition tells that it stands
+    where it stands, and what this share of its tenants has used. Raises RuntimeError on a wrong answer.
+    """
+    house = _House(tenants)
     drawing = random.Random(7)
-    _took(gate, drawing.choices(checks, k=_AT_ONCE))
+    house.ask([house.checks[0]])
+    house.ask(drawing.choices(house.checks, k=_AT_ONCE))
     found = []
     for _ in range(WINDOWS):
         took: list[int] = []
         end = time.monotonic() + seconds / WINDOWS
         while time.monotonic() < end:
-            took += _took(gate, drawing.choices(checks, k=_AT_ONCE))
+            house.tell(drawing.sample(house.names, round(tenants * counting)))
+            took += house.ask(drawing.choices(house.checks, k=_AT_ONCE))
         found.append(percentile(took, 0.5) / 1000)
     return found
 
 
-def _took(gate: Gate, checks: Collection[Check]) -> list[int]:
-    took, now = [], time.perf_counter_ns
-    for check in checks:
-        began = now()
-        decision = gate.answer(check)
-        assert decision is not None
-        msgspec.json.encode(answers.document(decision))
-        took.append(now() - began)
-    return took
+class _House:
+    """A gate that knows everybody. Each tenant's months begin at an instant of its own."""
 
-
-def _mirror(names: Collection[str], now: int) -> Mirror:
-    """Everybody known and fresh."""
-    mirror = Mirror(len(names))
-    mirror.move(_EPOCH)
-    mirror.plans_fresh = now
-    catalog, terms = parse_catalog(CATALOG.read_text()), (BillingTerm(0, now, "Europe/Berlin"),)
-    periods = [(kind, period_of(kind, now, terms).start) for kind in ("billing", "day", "hour")]
-    homes: dict[int, list[str]] = {number: [] for number in range(_EPOCH.partitions)}
-    for name in names:
-        mirror.plan(name, encode(compile_snapshot(name, "active", PLAN, terms, catalog, 1))).seen = now
-        homes[partition_of(name, _EPOCH.partitions)].append(name)
-    for number, at_home in homes.items():
-        counters = {
-            name: {keys.counter_field(METER, kind, start): used_by(name) for kind, start in periods} for name in at_home
+    def __init__(self, tenants: int) -> None:
+        self._clock = SystemClock()
+        self._now = self._clock.now_ms()
+        self.names = [f"tenant-{number}" for number in range(tenants)]
+        self.checks = [Check(name, FEATURE, ONE) for name in self.names]
+        self._terms = {
+            name: (BillingTerm(0, self._now - number * 60_000, "Europe/Berlin"),)
+            for number, name in enumerate(self.names)
         }
-        mirror.accepts(number, Reading(1, "", counters, {name: {} for name in at_home}, 0))
-        mirror.verified(number, mirror.partitions[number].gaps, now)
-    return mirror
+        self._mirror = Mirror(tenants)
+        self._mirror.move(_EPOCH)
+        self._applied = 1
+        self._fill()
+        self._gate = Gate(self._mirror, _nobody_is_unknown, self._clock, Tally())
+
+    def ask(self, checks: Sequence[Check]) -> list[int]:
+        """What each check took, ns."""
+        took, now, text = [], time.perf_counter_ns, b""
+        for check in checks:
+            began = now()
+            text = self._gate.encoded(check) or b""
+            took.append(now() - began)
+        said = msgspec.json.decode(text)
+        expected = ("within-limit", used_by(checks[-1].tenant), "memory", iso(self._now))
+        if (said["reason"], said["used"], said["source"], said["as_of"]) != expected:
+            raise RuntimeError(f"the gate does not answer as expected: {said}")
+        return took
+
+    def tell(self, counted: Collection[str]) -> None:
+        """A message of every feed, in which these have used something."""
+        self._mirror.plans_fresh = self._now = self._clock.now_ms()
+        before, self._applied = self._applied, self._applied + 1
+        at_home: dict[int, dict[str, Sequence[str | None]]] = {number: {} for number in range(_EPOCH.partitions)}
+        for name in counted:
+            texts = [part for counter in self._counters(name).items() for part in counter]
+            at_home[partition_of(name, _EPOCH.partitions)][name] = texts
+        for number, counters in at_home.items():
+            self._mirror.hear(
+                number, FeedMessage(before, self._applied, self._now, self._now, _SEQUENCE, counters), self._now
+            )
+
+    def _counters(self, name: str) -> dict[str, str]:
+        starts = [(kind, period_of(kind, self._now, self._terms[name]).start) for kind in _KINDS]
+        return {keys.counter_field(METER, kind, start): used_by(name) for kind, start in starts}
+
+    def _fill(self) -> None:
+        self._mirror.plans_fresh = now = self._now
+        catalog = parse_catalog(CATALOG.read_text())
+        homes: dict[int, list[str]] = {number: [] for number in range(_EPOCH.partitions)}
+        for name, terms in self._terms.items():
+            plan = encode(compile_snapshot(name, "active", PLAN, terms, catalog, 1))
+            self._mirror.plan(name, plan).seen = now
+            homes[partition_of(name, _EPOCH.partitions)].append(name)
+        for number, names in homes.items():
+            counters = {name: self._counters(name) for name in names}
+            nothing_held: dict[str, dict[str, str]] = {name: {} for name in names}
+            self._mirror.accepts(number, Reading(self._applied, _SEQUENCE, counters, nothing_held, 0))
+            self._mirror.verified(number, self._mirror.partitions[number].gaps, now)
 
 
 async def _nobody_is_unknown(tenants: Collection[str]) -> bool:

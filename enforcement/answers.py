@@ -7,6 +7,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from metering.clock import iso
 from metering.decision import Decision, Knowledge, Rule, Standing, UsedIn, remaining, standings_of, text_of
 from metering.entitlement import TenantSnapshot
@@ -39,6 +41,11 @@ def document(decision: Decision, rules: Sequence[Rule] | None = None) -> dict[st
     if rules is not None:
         answer["rules"] = [{"rule": rule, "allows": allows, **detail} for rule, allows, detail in rules]
     return answer
+
+
+def encode(decision: Decision) -> bytes:
+    """The JSON of `document`."""
+    return msgspec.json.encode(document(decision))
 
 
 def reservation(name: str, amount: int, decision: Decision, expires: int) -> dict[str, Any]:
@@ -124,6 +131,12 @@ def _limit(at: Standing) -> dict[str, Any]:
 
 def _instant(ms: int | None) -> str | None:
     return None if ms is None else _iso(ms)
+
+
+@lru_cache(maxsize=4096)
+def instant(ms: int) -> bytes:
+    """As it stands in the JSON."""
+    return iso(ms).encode()
 
 
 _iso = lru_cache(maxsize=4096)(iso)

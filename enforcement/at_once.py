@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 
-import msgspec
 from aiohttp import web
 
-from enforcement import answers, handlers, metrics, requests
+from enforcement import handlers, metrics, requests
 from metering.errors import Refused
 from service.auth import KEY_RING, known_principal
 from service.problems import Problem
@@ -29,13 +28,11 @@ def answer_for(app: web.Application) -> Answer:
             return None
         own = None if principal.platform or principal is handlers.LOCAL else principal.tenant
         try:
-            decision = app[handlers.GATE].answer(requests.check_of(body, own))
+            content = app[handlers.GATE].encoded(requests.check_of(body, own))
         except (Problem, Refused):
             return None  # the usual way says what is wrong
-        if decision is None:
-            return None
-        content = msgspec.json.encode(answers.document(decision))
-        took.observe(time.perf_counter() - began)
+        if content is not None:
+            took.observe(time.perf_counter() - began)
         return content
 
     return answer

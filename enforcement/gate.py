@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from enforcement import metrics
+from enforcement import answers, metrics
 from enforcement.decided import Tally
 from enforcement.gathered import Load
 from enforcement.mirror import Mirror, Tenant
 from enforcement.rates import Rates
+from enforcement.remembered import worth_remembering
 from metering.clock import Clock
 from metering.decision import NO_GROUPS, Decision, Knowledge, Rule, decide, not_known, slowed
 
@@ -38,12 +39,32 @@ class Gate:
     def answer(self, check: Check, rules: list[Rule] | None = None) -> Decision | None:
         """From memory, at once; None: the tenant is not known yet. Rules that are looked at are added to `rules`."""
         tenant = self._mirror.find(check.tenant)
-        return None if tenant is None else self._decide(check, tenant, False, rules)
+        return None if tenant is None else self._decide(check, tenant, False, self._clock.now_ms(), rules)
+
+    def encoded(self, check: Check) -> bytes | None:
+        """The JSON of `answer`; what still stands is not worked out again."""
+        tenant = self._mirror.find(check.tenant)
+        if tenant is None:
+            return None
+        now, as_of = self._clock.now_ms(), self._mirror.as_of(tenant)
+        known = tenant.answers.get(check.feature)
+        if known is not None and known.stands(check.amount, check.groups, now, as_of):
+            self._count(check.tenant, known.decision, now)
+            return known.as_of(as_of)
+        decision = self._decide(check, tenant, False, now)
+        text = answers.encode(decision)
+        known = worth_remembering(decision, tenant.snapshot, check.amount, check.groups, now, text)
+        if known is not None:
+            tenant.answers[check.feature] = known
+        return text
 
     async def check(self, checks: Sequence[Check], rules: list[Rule] | None = None) -> list[Decision]:
         """The answers, in order."""
         loaded = await self.know({check.tenant for check in checks})
-        return [self._decide(check, self._mirror.find(check.tenant), check.tenant in loaded, rules) for check in checks]
+        now = self._clock.now_ms()
+        return [
+            self._decide(check, self._mirror.find(check.tenant), check.tenant in loaded, now, rules) for check in checks
+        ]
 
     async def know(self, tenants: set[str]) -> set[str]:
         """Get to know these; answers which had to be read just now."""
@@ -58,9 +79,10 @@ class Gate:
             return None, Knowledge("fallback", now), now
         return found, self._mirror.knowledge(found), now
 
-    def _decide(self, check: Check, tenant: Tenant | None, read: bool, rules: list[Rule] | None) -> Decision:
+    def _decide(
+        self, check: Check, tenant: Tenant | None, read: bool, now: int, rules: list[Rule] | None = None
+    ) -> Decision:
         """`read`: the tenant was not known before this check came."""
-        now = self._clock.now_ms()
         reserved = 0 if tenant is None else tenant.reserved(check.feature, now)
         if tenant is None:
             used, snapshot, knowledge = not_known, None, Knowledge("fallback", now)
@@ -73,7 +95,10 @@ class Gate:
         if right is not None and right.rates and decision.allowed:
             at = self._rates.slowed(right.rates, check.tenant, check.feature, check.subject, check.amount, now, rules)
             decision = decision if at is None else slowed(decision, at)
+        self._count(check.tenant, decision, now)
+        return decision
+
+    def _count(self, tenant: str, decision: Decision, now: int) -> None:
         metrics.answered(decision.reason, decision.source, decision.shadowed)
         if self._tally is not None:
-            self._tally.add(check.tenant, decision, now)
-        return decision
+            self._tally.add(tenant, decision, now)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from enforcement.holds import Holds
+from enforcement.remembered import Remembered
 from metering import keys
 from metering.catalog import Limit
 from metering.decision import NOTHING, Knowledge, Used, used_of
@@ -21,6 +23,7 @@ from metering.partition import partition_of
 from metering.period import Period
 from metering.reservation import nanos_of
 
+_field = lru_cache(maxsize=1 << 14)(keys.counter_field)
 NEVER = -2
 """Stands before any offset: nothing was heard of that partition."""
 
@@ -63,7 +66,7 @@ class Partition:
 class Tenant:
     """What is known of one tenant. `counters` None: they are not known."""
 
-    __slots__ = ("_used", "counters", "holds", "home", "seen", "snapshot", "text", "version")
+    __slots__ = ("_used", "answers", "counters", "holds", "home", "seen", "snapshot", "text", "version")
 
     def __init__(self, text: bytes | None, snapshot: TenantSnapshot | None, home: int) -> None:
         self.home = home
@@ -76,6 +79,8 @@ class Tenant:
         self.seen = 0
         """Instant (ms UTC) at which both plan and counters were read."""
         self.holds = Holds()
+        self.answers: dict[str, Remembered] = {}
+        """By feature; of what is known now."""
         self._used: dict[str, Used] = {}
 
     def reserved(self, feature: str, now: int) -> int:
@@ -87,7 +92,7 @@ class Tenant:
         """metering.decision.UsedIn."""
         if self.counters is None:
             return None
-        field = keys.counter_field(limit.meter or right.meter or "", limit.period, period.start)
+        field = _field(limit.meter or right.meter or "", limit.period, period.start)
         known = self._used.get(field)
         if known is None:
             text = self.counters.get(field)
@@ -96,16 +101,24 @@ class Tenant:
             known = self._used[field] = used_of(right.aggregation or "sum", text)
         return known
 
+    def planned(self, text: bytes | None) -> None:
+        """Its snapshot as it stands. Decodes it only when it changed."""
+        if self.text != text:
+            self.text, self.snapshot = text, None if text is None else decode(text)
+            self.answers.clear()
+
     def read(self, counters: Mapping[str, str], version: int) -> None:
         """All counters, as of `version`."""
         self.counters = dict(counters)
         self.version = version
         self._used.clear()
+        self.answers.clear()
 
     def told(self, texts: Sequence[str | None]) -> None:
         """Field, value, field, value… of counters that changed."""
         if self.counters is None:
             return
+        self.answers.clear()
         for field, text in zip(texts[::2], texts[1::2], strict=True):
             assert field is not None
             self._used.pop(field, None)
@@ -113,6 +126,16 @@ class Tenant:
                 self.counters.pop(field, None)
             else:
                 self.counters[field] = text
+
+    def read_holds(self, holds: Mapping[str, str], number: int) -> None:
+        """All holds, as of change `number`."""
+        self.holds.read(holds, number)
+        self.answers.clear()
+
+    def told_hold(self, field: str, text: str) -> None:
+        """One changed; empty: it is gone."""
+        self.holds.told(field, text)
+        self.answers.clear()
 
 
 class Mirror:
@@ -142,13 +165,16 @@ class Mirror:
 
     def knowledge(self, tenant: Tenant) -> Knowledge:
         """How old what is known of a tenant is."""
+        return Knowledge("memory", self.as_of(tenant), "unavailable" if tenant.counters is not None else "recovering")
+
+    def as_of(self, tenant: Tenant) -> int:
+        """Instant (ms UTC) as of which what is known of a tenant was so."""
         as_of = self.plans_fresh
-        if tenant.counters is None:
-            return Knowledge("memory", max(tenant.seen, as_of), "recovering")
-        fresh = self.partitions[tenant.home].fresh
-        if fresh < as_of:
-            as_of = fresh
-        return Knowledge("memory", as_of if as_of > tenant.seen else tenant.seen)
+        if tenant.counters is not None:
+            fresh = self.partitions[tenant.home].fresh
+            if fresh < as_of:
+                as_of = fresh
+        return as_of if as_of > tenant.seen else tenant.seen
 
     # What is learned
 
@@ -164,15 +190,15 @@ class Mirror:
             tenant.home = partition_of(name, epoch.partitions)
 
     def plan(self, name: str, text: bytes | None) -> Tenant:
-        """A tenant's snapshot as it stands; None: there is no such tenant. Decodes it only when it changed."""
+        """A tenant's snapshot as it stands; None: there is no such tenant."""
         known = self.tenants.get(name)
         if known is None:
             home = 0 if self.epoch is None else partition_of(name, self.epoch.partitions)
             known = self.tenants[name] = Tenant(text, None if text is None else decode(text), home)
             if len(self.tenants) > self._size:
                 self.tenants.popitem(last=False)
-        elif known.text != text:
-            known.text, known.snapshot = text, None if text is None else decode(text)
+        else:
+            known.planned(text)
         return known
 
     def hear(self, number: int, message: FeedMessage, now: int) -> None:
@@ -190,7 +216,7 @@ class Mirror:
             tenant = self.tenants.get(name)
             if tenant is not None and message.applied > tenant.version:
                 for field in fields:
-                    tenant.holds.told(field, "")
+                    tenant.told_hold(field, "")
         if not partition.missed:
             partition.fresh = max(partition.fresh, min(message.sent, now))
 
@@ -203,7 +229,7 @@ class Mirror:
         partition.number = max(partition.number, int(change))
         tenant = self.tenants.get(name)
         if tenant is not None and int(change) > tenant.holds.number:
-            tenant.holds.told(field, text)
+            tenant.told_hold(field, text)
 
     def miss(self, number: int) -> None:
         """Something was not heard, or nothing for too long."""
@@ -231,7 +257,7 @@ class Mirror:
             tenant = self.tenants.get(name)
             if tenant is not None:
                 tenant.read(counters, reading.applied)
-                tenant.holds.read(reading.holds[name], reading.number)
+                tenant.read_holds(reading.holds[name], reading.number)
         return True
 
     def verified(self, number: int, gaps: int, now: int) -> bool:

@@ -64,16 +64,18 @@ def period_of(kind: PeriodKind, at: int, terms: tuple[BillingTerm, ...] = DEFAUL
 
 
 _REMEMBERED = 1 << 16
-_last: dict[tuple[PeriodKind, tuple[BillingTerm, ...]], Period] = {}
+_last: dict[PeriodKind | tuple[BillingTerm, ...], Period] = {}
+"""By kind, billing periods by the terms."""
 
 
 def period_at(kind: PeriodKind, at: int, terms: tuple[BillingTerm, ...] = DEFAULT_TERMS) -> Period:
     """`period_of`, for who asks of now again and again: it remembers the last answer for the same terms."""
-    found = _last.get((kind, terms))
+    key = terms if kind == "billing" else kind
+    found = _last.get(key)
     if found is None or not found.start <= at < found.end:
         if len(_last) >= _REMEMBERED:
             _last.clear()
-        found = _last[kind, terms] = period_of(kind, at, terms)
+        found = _last[key] = period_of(kind, at, terms)
     return found
 
 
