@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -88,8 +88,13 @@ def _texts(decision: Decision) -> dict[str, str | None]:
     }
 
 
-def entitlements(snapshot: TenantSnapshot, used: UsedIn, knowledge: Knowledge, now: int) -> dict[str, Any]:
-    """`GET /v1/entitlements/{tenant}`: every feature of the catalog, what the plan grants of it and what is used."""
+def entitlements(
+    snapshot: TenantSnapshot, used: UsedIn, reserved: Callable[[str, int], int], knowledge: Knowledge, now: int
+) -> dict[str, Any]:
+    """`GET /v1/entitlements/{tenant}`: every feature of the catalog, what the plan grants of it, what is used and held.
+
+    `reserved`: what is held (nanos) of a feature at an instant (ms UTC).
+    """
     return {
         "tenant": snapshot.tenant,
         "status": snapshot.status,
@@ -98,17 +103,19 @@ def entitlements(snapshot: TenantSnapshot, used: UsedIn, knowledge: Knowledge, n
         "catalog_version": snapshot.catalog_version,
         "source": knowledge.source,
         "as_of": iso(knowledge.as_of),
-        "features": {feature: _entitlement(feature, snapshot, used, now) for feature in snapshot.features},
+        "features": {
+            feature: _entitlement(feature, snapshot, used, reserved(feature, now), now) for feature in snapshot.features
+        },
     }
 
 
-def _entitlement(feature: str, snapshot: TenantSnapshot, used: UsedIn, now: int) -> dict[str, Any]:
+def _entitlement(feature: str, snapshot: TenantSnapshot, used: UsedIn, reserved: int, now: int) -> dict[str, Any]:
     right = snapshot.entitlements.get(feature)
     if right is None:
         return {"entitled": False}
     if right.meter is None:
         return {"entitled": True} if right.value is None else {"entitled": True, "value": right.value}
-    main, *further = [_limit(at) for at in standings_of(right, snapshot, used, 0, now)]
+    main, *further = [_limit(at) for at in standings_of(right, snapshot, used, reserved, now)]
     answer: dict[str, Any] = {"entitled": True, "meter": right.meter, **main, "on_unknown": right.on_unknown}
     if further:
         answer["limits"] = further
@@ -119,6 +126,7 @@ def _limit(at: Standing) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "limit": None if at.allowance is None else render(at.allowance),
         "used": None if at.used is None else text_of(at.scale, at.used),
+        "reserved": None if at.used is None else render(at.reserved),
         "remaining": remaining(at),
         "period": at.limit.period,
         "resets_at": None if at.period.end >= FOREVER else iso(at.period.end),

@@ -141,6 +141,9 @@ async def test_checks_count_what_is_held_at_once_and_until_it_ends(
     await gate.says("voice", TENANT, reserved="1.5", remaining="3")
     after = await reserve(gate, "2.5")
     await eventually(lambda: gate.says("voice", TENANT, reserved="4", remaining="0.5", allowed=False), what="a hold")
+    listed = (await (await gate.send("GET", f"/v1/entitlements/{TENANT}")).json())["features"]["voice"]
+    assert (listed["reserved"], listed["remaining"]) == ("4", "6")
+    assert [(one["reserved"], one["remaining"]) for one in listed["limits"]] == [("4", "0.5")]
     await commit(gate, after["id"], amount=1)
     await eventually(lambda: gate.says("voice", TENANT, reserved="2.5", remaining="2", allowed=True), what="a commit")
     await release(gate, after["id"])
