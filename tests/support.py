@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -91,3 +92,9 @@ class SetClock:
     def advance(self, milliseconds: int) -> None:
         """Move it forward."""
         self.at += milliseconds
+
+
+def heed_ctrl_c() -> None:
+    """`preexec_fn` of a process that gets SIGINT: what a script has started in the background ignores it, and so would
+    whatever the tests start there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

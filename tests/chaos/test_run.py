@@ -16,7 +16,7 @@ import pytest
 from tests.chaos.run.killer import KINDS
 from tests.e2e.system import ROOT
 from tests.engines import APACHE
-from tests.support import wait_until
+from tests.support import heed_ctrl_c, wait_until
 
 SHORT_SECONDS = 240
 EMBEDDED = ("--kafka", "embedded")
@@ -67,7 +67,7 @@ def test_ctrl_c_ends_the_run_and_leaves_nothing_behind(tmp_path: Path) -> None:
     before = _folders()
     command = [sys.executable, "-m", "tests.chaos.run", "--events", "1000000", "--seed", "20", *EMBEDDED]
     with (tmp_path / "stderr").open("w") as errors:
-        run = subprocess.Popen(command, cwd=ROOT, stderr=errors, start_new_session=True)
+        run = subprocess.Popen(command, cwd=ROOT, stderr=errors, start_new_session=True, preexec_fn=heed_ctrl_c)
     try:
         wait_until(lambda: "SIGKILL" in (tmp_path / "stderr").read_text(), timeout=90, what="something was killed")
         run.send_signal(signal.SIGINT)

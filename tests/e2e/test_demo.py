@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from tests.e2e.system import ROOT, run_tallygate
-from tests.support import wait_until
+from tests.support import heed_ctrl_c, wait_until
 
 
 def _left_behind() -> list[str]:
@@ -50,6 +50,7 @@ def test_ctrl_c_stops_the_demo_and_leaves_nothing_behind() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=heed_ctrl_c,
         text=True,
     )
     assert demo.stderr is not None
