@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -90,6 +90,7 @@ async def _gate(app: web.Application) -> AsyncIterator[None]:
     if settings.kafka and tally is not None:
         services.append(Teller(tally, settings.kafka).run())
     running = [asyncio.create_task(service) for service in services]
+    app[HEALTH].add("services", lambda: _ended(running))
     yield
     for task in running:
         task.cancel()
@@ -99,6 +100,14 @@ async def _gate(app: web.Application) -> AsyncIterator[None]:
             await warm.save()
     await redis.aclose()
     await holding.aclose()
+
+
+def _ended(services: Sequence[asyncio.Task[None]]) -> str | None:
+    """What nobody expected to end."""
+    for service in services:
+        if service.done() and not service.cancelled():
+            return f"{service.get_coro()!r} has ended: {service.exception()!r}"
+    return None
 
 
 @web.middleware

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -18,6 +19,8 @@ from metering.decision import Decision
 _log = structlog.get_logger(__name__)
 _MOST = 50_000
 """Slots that wait to be told: while Kafka is away there is a limit to what is remembered."""
+_AT_ONCE = 2_000
+"""Slots in one message, half a megabyte where names are as long as they may be: Kafka takes one."""
 _SECONDS = 1.0
 _NOBODYS = ("unknown-tenant", "unavailable")
 
@@ -63,27 +66,26 @@ class Teller:
         self._kafka = kafka
         self._sender = secrets.token_hex(8)
         self._number = 0
+        self._waiting: deque[bytes] = deque()
 
     async def run(self) -> None:
         """Until cancelled; then what is left is told, if Kafka takes it at once."""
         producer: AIOKafkaProducer | None = None
-        message: bytes | None = None
         try:
             while True:
                 await asyncio.sleep(_SECONDS)
-                message = message or self._next()
-                if message is None:
-                    continue
+                if not self._waiting:
+                    self._waiting += self.take()
                 try:
-                    if producer is None:
+                    if producer is None and self._waiting:
                         producer = await self._connected()
-                    await producer.send_and_wait(topics.DECISIONS, message, key=self._sender.encode())
-                    message = None
+                    if producer is not None:
+                        await self._send(producer)
                 except (KafkaError, OSError) as error:
                     _log.warning("decisions wait", reason=repr(error))
         finally:
             if producer is not None:
-                await self._goodbye(producer, message)
+                await self._goodbye(producer)
 
     async def _connected(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(bootstrap_servers=self._kafka, acks="all", request_timeout_ms=5_000)
@@ -94,20 +96,26 @@ class Teller:
             raise
         return producer
 
-    async def _goodbye(self, producer: AIOKafkaProducer, message: bytes | None) -> None:
+    async def _goodbye(self, producer: AIOKafkaProducer) -> None:
         try:
             async with asyncio.timeout(_SECONDS):
-                for last in (message, self._next()):
-                    if last is not None:
-                        await producer.send_and_wait(topics.DECISIONS, last, key=self._sender.encode())
+                await self._send(producer)
+                self._waiting += self.take()
+                await self._send(producer)
         except (KafkaError, OSError, TimeoutError) as error:
             _log.warning("the last decisions were not told", reason=repr(error))
         finally:
             await producer.stop()
 
-    def _next(self) -> bytes | None:
+    async def _send(self, producer: AIOKafkaProducer) -> None:
+        while self._waiting:
+            await producer.send_and_wait(topics.DECISIONS, self._waiting[0], key=self._sender.encode())
+            self._waiting.popleft()
+
+    def take(self) -> list[bytes]:
+        """What was counted since the last time, as messages."""
         counts = self._tally.take()
-        if not counts:
-            return None
-        self._number += 1
-        return encode(Decided(self._sender, self._number, counts))
+        parts = [counts[first : first + _AT_ONCE] for first in range(0, len(counts), _AT_ONCE)]
+        self._number += len(parts)
+        numbers = range(self._number - len(parts) + 1, self._number + 1)
+        return [encode(Decided(self._sender, number, part)) for number, part in zip(numbers, parts, strict=True)]

@@ -40,6 +40,8 @@ class Follower:
         self._clock = clock
         self._seconds = seconds
         self._number = -1
+        self._heeding = 0
+        """Counts how often changed plans were looked at: who began to read before that may know an older one."""
         self._trouble: str | None = "Redis has not answered yet"
         self._moved = asyncio.Event()
 
@@ -68,11 +70,11 @@ class Follower:
 
     async def _watch(self) -> None:
         while True:
-            trouble = None
+            trouble, began = None, self._clock.now_ms()
             try:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     signs = await redis_reads.signs(self._redis, self._number)
-                await self._heed(signs)
+                await self._heed(signs, began)
             except _AWAY as error:
                 trouble = f"Redis does not answer: {str(error) or type(error).__name__}"
             if trouble != self._trouble:
@@ -85,8 +87,8 @@ class Follower:
             )
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _heed(self, signs: redis_reads.Signs) -> None:
-        began = self._clock.now_ms()
+    async def _heed(self, signs: redis_reads.Signs, began: int) -> None:
+        """`began`: when they were asked for."""
         if signs.epoch is not None and signs.epoch != self._mirror.epoch:
             self._mirror.move(signs.epoch)
             self._moved.set()
@@ -95,12 +97,15 @@ class Follower:
             return
         if not signs.published:
             return  # plans come back; until then memory is as good as it was
+        if signs.changed:
+            self._heeding += 1
         known = [name for name in signs.changed if name in self._mirror.tenants]
         for first in range(0, len(known), _AT_ONCE):
             async with asyncio.timeout(1.0):
                 found = await redis_reads.plans(self._redis, known[first : first + _AT_ONCE])
             for name, text in found.items():
-                self._mirror.plan(name, text)
+                if name in self._mirror.tenants:  # or it made room for another meanwhile
+                    self._mirror.plan(name, text)
         self._number = signs.number
         if signs.whole:
             self._mirror.plans_fresh = began
@@ -207,15 +212,15 @@ class Follower:
         what changed meanwhile, so then it is read again. Raises TimeoutError where that never ends."""
         mirror = self._mirror
         for _ in range(_ATTEMPTS):
-            number, epoch, began = self._number, mirror.epoch, self._clock.now_ms()
+            heeding, epoch, began = self._heeding, mirror.epoch, self._clock.now_ms()
             plans = await redis_reads.plans(self._redis, names)
             homes: dict[tuple[int, int], list[str]] = {}
-            for name, text in plans.items():
-                if text is not None and epoch is not None:
+            for name in plans:
+                if epoch is not None:  # also of who is no tenant: a plan may come, and then counters are known
                     homes.setdefault((epoch.number, partition_of(name, epoch.partitions)), []).append(name)
             readings = await redis_reads.counters(self._redis, homes)
             behind = any(mirror.is_behind(home, reading) for (_, home), reading in readings.items())
-            if behind or (number, epoch) != (self._number, mirror.epoch):
+            if behind or (heeding, epoch) != (self._heeding, mirror.epoch):
                 continue
             for name, text in plans.items():
                 mirror.plan(name, text).seen = began

@@ -41,6 +41,8 @@ def pace_of(rate: Rate, tat: int | None, now: int) -> Pace:
     at = now * limit
     full = each * limit
     behind = max(tat or 0, at) - at
+    if behind > full:  # more is never allowed ahead: the clock was put back, and what was kept says nothing
+        behind = 0
     used = -(-behind // each)
     if behind + each <= full:
         return Pace(used, at + behind + each, now)

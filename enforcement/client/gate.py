@@ -50,14 +50,15 @@ class Gate:
         *,
         socket: str | None = None,
         budget: float = 0.05,
-        reserve_budget: float = 0.5,
+        reserve_budget: float = 0.75,
         on_unknown: OnUnknown = "closed",
         remembered: int = 10_000,
         remembered_seconds: float = 300.0,
     ) -> None:
         """`socket`: path of the gate's Unix socket, which needs no `key`. `budget`: seconds for a call, connecting
-        included; `reserve_budget`: for one about a reservation, for which the gate waits for Redis. The last
-        `remembered` answers stand in for missing ones for `remembered_seconds`, then `on_unknown` does."""
+        included; `reserve_budget`: for one about a reservation, for which the gate waits for Redis (half a second
+        unless set otherwise). The last `remembered` answers stand in for missing ones for `remembered_seconds`, then
+        `on_unknown` does."""
         self._url = url.rstrip("/")
         self._key = key
         self._socket = socket
@@ -65,7 +66,7 @@ class Gate:
         self._reserve_budget = reserve_budget
         self._on_unknown = on_unknown
         self._fallback = Fallback(remembered, remembered_seconds)
-        self._down_until = 0.0
+        self._down_until = {"check": 0.0, "reserve": 0.0}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -176,7 +177,9 @@ class Gate:
         Refused."""
         if self._session is None:
             raise RuntimeError("open the gate first: async with Gate(…) as gate")
-        if time.monotonic() < self._down_until:
+        # A gate that waits for Redis with a reservation still answers checks from memory.
+        kind = "check" if budget is None else "reserve"
+        if time.monotonic() < self._down_until[kind]:
             return None
         data = None if question is None else msgspec.json.encode(question)
         try:
@@ -184,7 +187,7 @@ class Gate:
                 async with self._session.request(method, self._url + path, data=data) as response:
                     body = await response.read()
         except _AWAY:
-            self._down_until = time.monotonic() + _DOWN_SECONDS
+            self._down_until[kind] = time.monotonic() + _DOWN_SECONDS
             return None
         if response.status >= 500 or response.status == 429:
             return None

@@ -50,3 +50,14 @@ def test_who_is_refused_fits_at_the_instant_that_is_said_and_not_before(rate: Ra
 @given(st.integers(1, 60), st.sampled_from(sorted(PERIODS)))
 def test_as_many_at_once_as_the_limit_says(limit: int, period: str) -> None:
     assert len(_allowed(Rate(str(limit), period), [0] * (limit + 5))) == limit  # type: ignore[arg-type]
+
+
+@given(RATES, st.lists(st.integers(0, 3), max_size=80), st.integers(1, 100_000_000))
+def test_a_clock_that_is_put_back_keeps_nobody_waiting_longer_than_the_period(
+    rate: Rate, waits: list[int], back: int
+) -> None:
+    now, tat = NOW, None
+    for wait in waits:
+        now += wait
+        tat = pace_of(rate, tat, now).next or tat
+    assert pace_of(rate, tat, now - back).fits_at <= now - back + PERIODS[rate.period]

@@ -137,6 +137,9 @@ async def test_a_changed_plan_is_seen(gate: GateClient, state: State) -> None:
     assert (await gate.check("cloning", "new"))["reason"] == "unknown-tenant"
     await state.tenant("new")
     await eventually(lambda: gate.says("cloning", "new", reason="granted"), timeout=2)
+    assert await gate.says("voice", "new", reason="within-limit", used="0")
+    await state.counter("new", "voice", "12")
+    await eventually(lambda: gate.says("voice", "new", used="12"), timeout=2)
 
 
 async def test_a_new_epoch_is_followed(gate: GateClient, state: State, redis: Redis) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enforcement.decided import Tally
+from enforcement.decided import Tally, Teller
 from metering.clock import MINUTE_MS
 from metering.decided import Decided, Slot, decode, encode
 from metering.decision import Decision
@@ -41,3 +41,13 @@ def test_there_is_a_limit_to_what_waits_and_what_is_known_goes_on() -> None:
 def test_a_message_reads_back_as_it_was_told() -> None:
     told = Decided("gate", 3, ((Slot(7, "grand", "voice", "limit-reached", "memory", False, False), 4),))
     assert decode(encode(told)) == told
+
+
+def test_no_message_is_larger_than_kafka_takes_however_much_waits() -> None:
+    tally = Tally()
+    for number in range(50_000):
+        tally.add(f"{number:063}", decision("limit-reached", False, "f" * 63), 0)
+    messages = Teller(tally, "nowhere:9092").take()
+    assert max(map(len, messages)) < 1_000_000
+    assert [decode(message).number for message in messages] == list(range(1, len(messages) + 1))
+    assert sum(len(decode(message).counts) for message in messages) == 50_000
