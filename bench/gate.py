@@ -174,6 +174,7 @@ async def _publish(sql: str, kafka: str, redis: Redis, key: str, names: Sequence
     for partition in range(epoch.partitions):
         at: dict[Any, Any] = {"offset": str(_OFFSET), "checksum": "1", "clock": str(now)}
         await redis.hset(keys.applied(epoch.epoch, partition), mapping=at)
+        await redis.set(keys.vouched(epoch.epoch, partition), now)
     await redis.set(keys.EPOCH, f"{epoch.epoch}:{epoch.partitions}")
     return epoch
 

@@ -109,8 +109,8 @@ class _House:
         for number, names in homes.items():
             counters = {name: self._counters(name) for name in names}
             nothing_held: dict[str, dict[str, str]] = {name: {} for name in names}
-            self._mirror.accepts(number, Reading(self._applied, _SEQUENCE, counters, nothing_held, 0))
-            self._mirror.verified(number, self._mirror.partitions[number].gaps, now)
+            self._mirror.accepts(number, Reading(self._applied, _SEQUENCE, counters, nothing_held, 0, now))
+            self._mirror.verified(number, self._mirror.partitions[number].gaps, now, now)
 
 
 async def _nobody_is_unknown(tenants: Collection[str]) -> bool:

@@ -104,7 +104,8 @@ def entitlements(
         "source": knowledge.source,
         "as_of": iso(knowledge.as_of),
         "features": {
-            feature: _entitlement(feature, snapshot, used, reserved(feature, now), now) for feature in snapshot.features
+            feature: _entitlement(feature, snapshot, used, reserved(feature, min(now, knowledge.as_of)), now)
+            for feature in snapshot.features
         },
     }
 

@@ -140,7 +140,7 @@ class Follower:
                 if message is None:
                     continue
                 if message["channel"] in holds:
-                    self._mirror.hear_hold(holds[message["channel"]], message["data"])
+                    self._mirror.hear_hold(holds[message["channel"]], message["data"], self._clock.now_ms())
                 else:
                     self._mirror.hear(channels[message["channel"]], decode(message["data"]), self._clock.now_ms())
         finally:
@@ -158,7 +158,7 @@ class Follower:
                 if self._mirror.epoch != epoch:
                     break
                 partition = self._mirror.partitions[number]
-                if partition.missed or self._clock.now_ms() - partition.fresh > _SILENT_MS:
+                if partition.missed or self._clock.now_ms() - partition.heard > _SILENT_MS:
                     with suppress(*_AWAY):
                         async with asyncio.timeout(5.0):
                             await self._read_again(number)
@@ -171,17 +171,17 @@ class Follower:
         position = await redis_reads.position(self._redis, at)
         if mirror.epoch != epoch or mirror.is_as(number, position):
             if mirror.epoch == epoch:
-                mirror.verified(number, mirror.partitions[number].gaps, began)
+                mirror.verified(number, mirror.partitions[number].gaps, began, position.vouched)
             return
         if not mirror.accepts(number, position):
             return
-        gaps = mirror.partitions[number].gaps
+        gaps = mirror.begin_again(number, position)
         metrics.RESYNCS.inc()
         names = mirror.of_partition(number)
         for first in range(0, len(names), _AT_ONCE):
             if not await self._take(at, names[first : first + _AT_ONCE]):
                 return
-        mirror.verified(number, gaps, began)
+        mirror.verified(number, gaps, began, position.vouched)
 
     async def _take(self, at: tuple[int, int], names: Sequence[str]) -> bool:
         """Read counters until the feed has not told newer ones meanwhile."""
@@ -225,6 +225,9 @@ class Follower:
             for name, text in plans.items():
                 mirror.plan(name, text).seen = began
             for (_, home), reading in readings.items():
-                mirror.accepts(home, reading)
+                if mirror.accepts(home, reading):
+                    for name in reading.counters:
+                        if name in mirror.tenants:
+                            mirror.tenants[name].seen = min(began, reading.vouched)
             return
         raise TimeoutError("plans or counters change faster than they can be read")

@@ -83,13 +83,14 @@ class Gate:
         self, check: Check, tenant: Tenant | None, read: bool, now: int, rules: list[Rule] | None = None
     ) -> Decision:
         """`read`: the tenant was not known before this check came."""
-        reserved = 0 if tenant is None else tenant.reserved(check.feature, now)
+        reserved = 0
         if tenant is None:
             used, snapshot, knowledge = not_known, None, Knowledge("fallback", now)
         else:
             used, snapshot, knowledge = tenant.used, tenant.snapshot, self._mirror.knowledge(tenant)
             if read:
-                knowledge = Knowledge("redis", now, knowledge.unknown)
+                knowledge = knowledge._replace(source="redis")
+            reserved = tenant.reserved(check.feature, min(now, knowledge.as_of))
         decision = decide(snapshot, check.feature, check.amount, used, now, knowledge, reserved, rules, check.groups)
         right = None if snapshot is None else snapshot.entitlements.get(check.feature)
         if right is not None and right.rates and decision.allowed:

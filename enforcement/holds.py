@@ -8,16 +8,19 @@ from metering.reservation import Hold, hold_of, holds_of
 
 _NOBODY_KNOWS = -1
 _FOREVER = 1 << 62
+_MANY = 32
 
 
 class Holds:
     """Of one tenant. `number`: changes up to it (metering/reservation.py) say nothing new."""
 
-    __slots__ = ("_features", "_sums", "number")
+    __slots__ = ("_features", "_most", "_sums", "number")
 
     def __init__(self) -> None:
         self.number = _NOBODY_KNOWS
         self._features: dict[str, dict[str, Hold]] = {}
+        self._most: dict[str, int] = {}
+        """feature → how many holds make it worth while to look for those that have ended"""
         self._sums: dict[str, tuple[int, int]] = {}
         """feature → (units held, until when (ms) that is so if nothing is told)"""
 
@@ -50,13 +53,18 @@ class Holds:
         for field, hold in holds.items():
             self._features.setdefault(_feature(field), {})[field] = hold
 
-    def told(self, field: str, text: str) -> None:
-        """One changed; it may be gone."""
+    def told(self, field: str, text: str, now: int) -> None:
+        """One changed; it may be gone. Where nobody checks, those that have ended by `now` (ms) go too."""
         feature, hold = _feature(field), hold_of(text)
         if hold is None:
             self._features.get(feature, {}).pop(field, None)
         else:
-            self._features.setdefault(feature, {})[field] = hold
+            holds = self._features.setdefault(feature, {})
+            holds[field] = hold
+            if len(holds) > self._most.get(feature, _MANY):
+                left = {field: hold for field, hold in holds.items() if hold.expires > now}
+                self._features[feature] = left
+                self._most[feature] = max(_MANY, 2 * len(left))
         self._sums.pop(feature, None)
 
 

@@ -37,19 +37,21 @@ class Epoch(NamedTuple):
 
 class Reading(NamedTuple):
     """What one transaction read of a partition: where it stood (None: it is being rebuilt), counters and holds by
-    tenant, and the number of the last change of a hold."""
+    tenant, the number of the last change of a hold, and the instant (ms UTC) before which everything that was accepted
+    is in the counters."""
 
     applied: int | None
     sequence: str
     counters: Mapping[str, Mapping[str, str]]
     holds: Mapping[str, Mapping[str, str]]
     number: int
+    vouched: int
 
 
 class Partition:
     """How far a partition's feed was followed."""
 
-    __slots__ = ("applied", "fresh", "gaps", "missed", "number", "sequence")
+    __slots__ = ("applied", "fresh", "gaps", "heard", "missed", "number", "sequence")
 
     def __init__(self) -> None:
         self.applied = NEVER
@@ -59,8 +61,14 @@ class Partition:
         self.missed = True
         self.gaps = 0
         """How often something was missed: who reads everything again looks whether it happened meanwhile."""
+        self.heard = 0
+        """Instant (ms UTC) at which it was last heard of."""
         self.fresh = 0
-        """Instant (ms UTC) as of which all that is known of its tenants was so."""
+        """Instant (ms UTC) before which all that was accepted is in what is known of its tenants."""
+
+    def refresh(self, as_of: int, now: int) -> None:
+        """What is known is as of `as_of`, or later; a clock that was put back makes nothing fresher than now."""
+        self.fresh = max(min(self.fresh, now), min(as_of, now))
 
 
 class Tenant:
@@ -84,7 +92,8 @@ class Tenant:
         self._used: dict[str, Used] = {}
 
     def reserved(self, feature: str, now: int) -> int:
-        """What is held of a feature, in nanos."""
+        """What is held of a feature, in nanos. `now`: the instant as of which counters are known, for a hold that ends
+        later may have usage that is not counted yet."""
         right = None if self.snapshot is None else self.snapshot.entitlements.get(feature)
         return nanos_of(self.holds.units(feature, now), right.scale) if right is not None and right.reservable else 0
 
@@ -125,16 +134,27 @@ class Tenant:
             if text is None:
                 self.counters.pop(field, None)
             else:
+                if field not in self.counters:
+                    self._forget_closed(field)
                 self.counters[field] = text
+
+    def _forget_closed(self, new: str) -> None:
+        """Of periods that the clock has closed nobody tells: when one begins, only it and the one before are kept."""
+        assert self.counters is not None
+        meter_and_kind = new.rpartition(":")[0] + ":"
+        same = [field for field in self.counters if field.startswith(meter_and_kind)]
+        for field in sorted(same, key=lambda field: int(field[len(meter_and_kind) :]))[:-1]:
+            del self.counters[field]
+            self._used.pop(field, None)
 
     def read_holds(self, holds: Mapping[str, str], number: int) -> None:
         """All holds, as of change `number`."""
         self.holds.read(holds, number)
         self.answers.clear()
 
-    def told_hold(self, field: str, text: str) -> None:
+    def told_hold(self, field: str, text: str, now: int) -> None:
         """One changed; empty: it is gone."""
-        self.holds.told(field, text)
+        self.holds.told(field, text, now)
         self.answers.clear()
 
 
@@ -187,6 +207,7 @@ class Mirror:
             one.fresh = before
         for name, tenant in self.tenants.items():
             tenant.version = NEVER
+            tenant.holds.number = NEVER
             tenant.home = partition_of(name, epoch.partitions)
 
     def plan(self, name: str, text: bytes | None) -> Tenant:
@@ -204,9 +225,12 @@ class Mirror:
     def hear(self, number: int, message: FeedMessage, now: int) -> None:
         """A message of partition `number`'s feed came at `now`."""
         partition = self.partitions[number]
+        partition.heard = now
         in_turn = message.prev == partition.applied and message.sequence == partition.sequence
         if not in_turn and not (message.sequence == partition.sequence and message.applied <= partition.applied):
             self.miss(number)
+        if message.held is not None and message.held > partition.number:
+            self.miss(number)  # its changes were told before it
         partition.applied, partition.sequence = max(message.applied, partition.applied), message.sequence
         for name, texts in message.counters.items():
             tenant = self.tenants.get(name)
@@ -216,11 +240,11 @@ class Mirror:
             tenant = self.tenants.get(name)
             if tenant is not None and message.applied > tenant.version:
                 for field in fields:
-                    tenant.told_hold(field, "")
+                    tenant.told_hold(field, "", now)
         if not partition.missed:
-            partition.fresh = max(partition.fresh, min(message.sent, now))
+            partition.refresh(message.as_of, now)
 
-    def hear_hold(self, number: int, message: bytes) -> None:
+    def hear_hold(self, number: int, message: bytes, now: int) -> None:
         """A hold of partition `number` changed (metering/reservation.py)."""
         partition = self.partitions[number]
         change, name, field, text = message.decode().split(" ", 3)
@@ -229,7 +253,7 @@ class Mirror:
         partition.number = max(partition.number, int(change))
         tenant = self.tenants.get(name)
         if tenant is not None and int(change) > tenant.holds.number:
-            tenant.told_hold(field, text)
+            tenant.told_hold(field, text, min(now, partition.fresh))
 
     def miss(self, number: int) -> None:
         """Something was not heard, or nothing for too long."""
@@ -240,8 +264,9 @@ class Mirror:
     def is_behind(self, number: int, reading: Reading) -> bool:
         """Whether the feed has told newer things than what was read: then it has to be read again."""
         partition = self.partitions[number]
-        same = reading.sequence == partition.sequence
-        return reading.applied is not None and same and reading.applied < partition.applied
+        if reading.applied is None or reading.sequence != partition.sequence:
+            return False
+        return reading.applied < partition.applied or reading.number < partition.number
 
     def accepts(self, number: int, reading: Reading) -> bool:
         """Take what was read of partition `number`, unless it is being rebuilt or behind."""
@@ -252,7 +277,6 @@ class Mirror:
             partition.applied, partition.sequence = reading.applied, reading.sequence
             partition.number = reading.number
             self.miss(number)
-        partition.number = max(partition.number, reading.number)
         for name, counters in reading.counters.items():
             tenant = self.tenants.get(name)
             if tenant is not None:
@@ -260,21 +284,29 @@ class Mirror:
                 tenant.read_holds(reading.holds[name], reading.number)
         return True
 
-    def verified(self, number: int, gaps: int, now: int) -> bool:
-        """Everything known of partition `number` was read since `now`; False when it has missed more than `gaps` times
-        meanwhile, so that has to be done again."""
+    def begin_again(self, number: int, position: Reading) -> int:
+        """All that is known of partition `number` is read from now on: how often it has missed something until then."""
+        partition = self.partitions[number]
+        self.miss(number)
+        partition.number = max(partition.number, position.number)
+        return partition.gaps
+
+    def verified(self, number: int, gaps: int, now: int, vouched: int) -> bool:
+        """Everything known of partition `number` was read since `now`, when the writer vouched for what was accepted
+        before `vouched`; False when it has missed more than `gaps` times meanwhile, so that has to be done again."""
         partition = self.partitions[number]
         if partition.gaps != gaps:
             return False
         partition.missed = False
-        partition.fresh = max(partition.fresh, now)
+        partition.heard = now
+        partition.refresh(vouched, now)
         return True
 
     def is_as(self, number: int, reading: Reading) -> bool:
         """Whether the partition stands where its feed was followed to, with nothing missed."""
         partition = self.partitions[number]
-        at = (partition.applied, partition.sequence)
-        return not partition.missed and at == (reading.applied, reading.sequence)
+        at = (partition.applied, partition.sequence, partition.number)
+        return not partition.missed and at == (reading.applied, reading.sequence, reading.number)
 
     def of_partition(self, number: int) -> list[str]:
         """The tenants that are known and live there."""

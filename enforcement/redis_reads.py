@@ -85,6 +85,7 @@ async def counters(redis: Redis, wanted: Mapping[tuple[int, int], Sequence[str]]
         pipe.execute_command("HGET", keys.applied(*at), "offset")
         pipe.execute_command("GET", keys.sequence(*at))
         pipe.execute_command("HGET", keys.holding(*at), "number")
+        pipe.execute_command("GET", keys.vouched(*at))
         for name in names:
             pipe.execute_command("HGETALL", keys.counters(*at, name))
             pipe.execute_command("HGETALL", keys.holds(*at, name))
@@ -93,14 +94,15 @@ async def counters(redis: Redis, wanted: Mapping[tuple[int, int], Sequence[str]]
     readings = {}
     end = 0
     for at, names in wanted.items():
-        end += 2 * len(names) + 5
-        applied, sequence, number, *hashes = replies[end - 1]
+        end += 2 * len(names) + 6
+        applied, sequence, number, vouched, *hashes = replies[end - 1]
         offset = None if applied is None else int(applied)
         counted, held = (
             {name: _texts(found) for name, found in zip(names, some, strict=True)}
             for some in (hashes[::2], hashes[1::2])
         )
-        readings[at] = Reading(offset, (sequence or b"").decode(), counted, held, int(number or 0))
+        where = (sequence or b"").decode()
+        readings[at] = Reading(offset, where, counted, held, int(number or 0), int(vouched or 0))
     return readings
 
 

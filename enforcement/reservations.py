@@ -90,13 +90,14 @@ class Reservations:
         at = self._at(name.tenant)
         state = [keys.applied(*at), keys.holding(*at)]
         state += [key(*at, name.tenant) for key in (keys.counters, keys.holds, keys.counted)]
+        state.append(keys.vouched(*at))
         asked = [keys.holds_feed(*at), *name, units, ttl, self._longest, right.scale]
         found = await self._run(self._reserve, state, [*asked, *(part for pair in bounds for part in pair)])
         outcome, instant, until, reserved, _, *texts = (part.decode() for part in found)
         metrics.RESERVATIONS.labels(outcome).inc()
         if outcome == "recovering":
             raise TryLater(
-                "it is not known what is held: Redis was begun anew, or counters are being rebuilt",
+                "it is not known what is held: Redis or its counters are begun anew, or usage is on its way",
                 min(int(until) - int(instant), self._longest) / 1000,
             )
         held = nanos_of(int(reserved), right.scale)

@@ -14,7 +14,8 @@ import msgspec
 class FeedMessage(msgspec.Struct, frozen=True):
     """A partition stands at offset `applied` and at `clock` (ms UTC); `prev` equals `applied` when nothing came.
 
-    `sent`: by the writer's wall clock (ms UTC), for who wants to know how old a message is.
+    `as_of` (ms UTC): everything that was accepted before this instant is in the counters, as far as the writer knows
+    (keys.vouched). `held`, where it is told: number of the last change of a hold (metering/reservation.py).
 
     `counters`: tenant → field, value, field, value… as they stand in Redis (metering/counter.py), of those that changed
     since `prev`; None for one that is gone. Counters whose period the clock has closed are dropped without a word.
@@ -25,10 +26,11 @@ class FeedMessage(msgspec.Struct, frozen=True):
     prev: int
     applied: int
     clock: int
-    sent: int
+    as_of: int
     sequence: str
     counters: dict[str, Sequence[str | None]] = {}
     counted: dict[str, Sequence[str]] = {}
+    held: int | None = None
 
 
 encode = msgspec.json.Encoder().encode

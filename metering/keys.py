@@ -76,6 +76,11 @@ def sequence(epoch: int, partition: int) -> str:
     return _partition(epoch, partition, "sequence")
 
 
+def vouched(epoch: int, partition: int) -> str:
+    """String: instant (ms UTC) before which everything that was accepted is in the counters, by the writer's word."""
+    return _partition(epoch, partition, "vouched")
+
+
 def outbox(epoch: int, partition: int) -> str:
     """Hash: id → message (metering/crossing.py) of the crossings that Kafka has not acknowledged yet."""
     return _partition(epoch, partition, "outbox")

@@ -83,6 +83,13 @@ class PartitionLog:
             return None
         raise Unavailable(f"Kafka: no answer for offset {offset} of {self._tp.topic} partition {self._tp.partition}")
 
+    def caught_up(self, offset: int) -> int | None:
+        """The instant (ms UTC) at which the broker last said that `offset` is the last one; None: it did not."""
+        if self._tp not in self._consumer.assignment():
+            return None
+        said = self._consumer.last_poll_timestamp(self._tp)
+        return int(said) if said is not None and self._consumer.highwater(self._tp) == offset + 1 else None
+
     def lag(self) -> int | None:
         """Records not yet read, as far as the last fetch knows (right on every broker, unlike end_offsets)."""
         end = self._consumer.highwater(self._tp)

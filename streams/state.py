@@ -80,12 +80,19 @@ class PartitionState:
         self._outbox = keys.outbox(epoch, partition)
         self._sequence = keys.sequence(epoch, partition)
         self._feed = keys.feed(epoch, partition)
+        self._vouched = keys.vouched(epoch, partition)
         self._ask_applied = _command("HMGET", self._applied, "offset", "checksum", "clock")
 
     async def applied(self) -> Applied | None:
         """Where the state stands; None while there is none or it is being rebuilt."""
         (applied,) = await self._wire.transaction([self._ask_applied])
         return _applied(applied)
+
+    async def look(self) -> tuple[Applied | None, int]:
+        """`applied`, and the number of the last change of a hold (metering/keys.py: holding)."""
+        holding = _command("HMGET", keys.holding(*self._at), "number")
+        applied, (number,) = await self._wire.transaction([self._ask_applied, holding])
+        return _applied(applied), int(number or 0)
 
     async def ask(self, buckets: Iterable[int], digests: Sequence[bytes], clock: int) -> Answer:
         """Step 2: `applied`, the digests in every bucket that has any, and what is closed at `clock`.
@@ -141,7 +148,7 @@ class PartitionState:
 
     async def forget(self) -> None:
         """Remove `applied`: nobody trusts the state any more, and its writer rebuilds it from the ledger."""
-        await self._wire.transaction([_command("DEL", self._applied)])
+        await self._wire.transaction([_command("DEL", self._applied, self._vouched)])
 
     async def snapshot(self, unique: Container[str]) -> Snapshot:
         """The whole state but its members, as it stands at one moment; `unique`: meters that count distinct values."""
@@ -192,7 +199,7 @@ class PartitionState:
         """
         _, _, names = await self._wire.transaction(
             [
-                _command("DEL", self._applied),
+                _command("DEL", self._applied, self._vouched),
                 _command("SET", self._rebuild, f"{token}:0"),
                 _command("ZRANGE", self._expiries, 0, -1),
             ]
@@ -292,8 +299,9 @@ class PartitionState:
         return "" if text is None else str(text.decode())
 
     async def publish(self, message: FeedMessage) -> None:
-        """Tell the partition's readers."""
-        await self._wire.transaction([_command("PUBLISH", self._feed, feed.encode(message))])
+        """Tell the partition's readers, and vouch as the message does for who reads later."""
+        vouch = _command("SET", self._vouched, message.as_of)
+        await self._wire.transaction([vouch, _command("PUBLISH", self._feed, feed.encode(message))])
 
     async def counter_names(self, tenant: str | None) -> list[bytes]:
         """Names in `expiries` of the counters that exist, of one tenant or of all: for `drop`."""

@@ -363,11 +363,19 @@ class PartitionWriter:
         before: Applied,
         counters: dict[str, Sequence[str | None]],
         counted: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        held: int | None = None,
     ) -> None:
         offset, _, clock = self._applied
-        now = self._control.now()
-        message = FeedMessage(before.offset, offset, clock, now, self._sequence, counters, dict(counted))
+        message = FeedMessage(
+            before.offset, offset, clock, self._vouched(), self._sequence, counters, dict(counted), held
+        )
         await self._state.publish(message)
+
+    def _vouched(self) -> int:
+        """Everything that was accepted before this instant (ms UTC) is in the counters: when the broker last said that
+        there is no more, or else when the last record that was applied was accepted."""
+        caught_up = self._log.caught_up(self._applied.offset)
+        return min(self._applied.clock if caught_up is None else caught_up, self._control.now())
 
     async def _tell_crossings(self) -> None:
         """Empty the outbox into Kafka. What Kafka does not take now waits there, and batches do not."""
@@ -421,7 +429,7 @@ class PartitionWriter:
 
     async def _look(self, ledger_too: bool) -> None:
         """Between batches: is the state still where it was left, is the ledger, do the counters count the right way?"""
-        found = await self._state.applied()
+        found, held = await self._state.look()
         if found != self._applied:
             raise Moved(f"applied is {found}, not {self._applied}")
         if ledger_too:
@@ -431,7 +439,7 @@ class PartitionWriter:
             self._mark = max(-1, upto - 1)  # an older copy lacks the last record: go on asking for it
         if self._control.generation != self._generation or self._asked:
             await self._count_anew()
-        await self._publish(self._applied, {})
+        await self._publish(self._applied, {}, held=held)
         await self._tell_crossings()
         self.vitals.progress()
 

@@ -1,10 +1,12 @@
 -- Hold an amount of a feature if every limit has room for what is used, what is held and this.
--- KEYS: applied, holding, counters, holds and counted of the tenant (metering/keys.py).
+-- KEYS: applied, holding, counters, holds and counted of the tenant, vouched (metering/keys.py).
 -- ARGV: channel, tenant, feature, id, amount, ttl, longest ttl (ms), scale of the meter, then for each limit the field of
 --   its counter and the most that fits (units; empty: not binding).
 -- Answers {outcome, now, until, reserved, amount, counter texts...}; `until`: when the hold ends or, recovering, when
 --   reservations begin again; `reserved`: what others hold. Outcomes: granted, again (held by this id already), refused,
 --   conflict (this id holds another amount), counted (its usage is in already), recovering.
+-- A hold counts until everything that was accepted in its time is in the counters: while the writer is behind, that is
+-- longer than its time.
 -- Exact: every number is an integer below 2^53 or stands for one that is larger than any limit.
 local MANY = 9007199254740992
 
@@ -38,6 +40,7 @@ if now < tonumber(mark[2]) then
   return {'recovering', text(now), mark[2], '0', '0'}
 end
 
+local counted_until = math.min(now, tonumber(redis.call('GET', KEYS[6]) or '0'))
 local prefix, amount, ttl = ARGV[3] .. ':', tonumber(ARGV[5]), tonumber(ARGV[6])
 local own = prefix .. ARGV[4]
 local reserved, mine = 0, nil
@@ -45,7 +48,7 @@ local all = redis.call('HGETALL', KEYS[4])
 for at = 1, #all, 2 do
   local field, hold = all[at], all[at + 1]
   local held, expires = string.match(hold, '^%a+ (%d+) %d+ (%d+)$')
-  if tonumber(expires) <= now then
+  if tonumber(expires) <= counted_until then
     redis.call('HDEL', KEYS[4], field)
   elseif field == own then
     mine = hold
@@ -74,6 +77,9 @@ if redis.call('HEXISTS', KEYS[5], own) == 1 then
 end
 if mine then
   local held, expires = string.match(mine, '^%a+ (%d+) %d+ (%d+)$')
+  if tonumber(expires) <= now then
+    return {'recovering', text(now), text(now + 1000), '0', '0'}
+  end
   return answer(held == ARGV[5] and 'again' or 'conflict', expires)
 end
 if not fits then
@@ -85,7 +91,7 @@ redis.call('HSET', KEYS[4], own, hold)
 -- Commit may keep it as long again; a tenant that never comes back leaves nothing behind.
 local latest = math.max(tonumber(mark[3]), now + 2 * ttl)
 redis.call('HSET', KEYS[2], 'latest', text(latest))
-redis.call('PEXPIREAT', KEYS[4], text(latest + 3600000))
+redis.call('PEXPIREAT', KEYS[4], text(latest + 86400000))
 local number = redis.call('HINCRBY', KEYS[2], 'number', 1)
 redis.call('PUBLISH', ARGV[1], number .. ' ' .. ARGV[2] .. ' ' .. own .. ' ' .. hold)
 return answer('granted', expires)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -48,6 +48,18 @@ class Asked(NamedTuple):
             assert answer.status == 200, await answer.text()
             found: dict[str, Any] = await answer.json()
             return found
+
+    async def use(self, id: str = "one") -> None:
+        """One call, accepted."""
+        port = self.house.services["ingest"].environment["TALLYGATE_INGEST_PORT"]
+        event = {"specversion": "1.0", "id": id, "source": "/pms", "type": "call", "tenant": "grand", "data": {}}
+
+        async def accepted() -> bool:  # by the catalog of this test, as soon as the gateway knows it
+            async with self.session.post(f"http://127.0.0.1:{port}/v1/events", json=event) as answer:
+                assert answer.status == 202, await answer.text()
+                return True
+
+        await eventually(accepted)
 
     async def age(self) -> float:
         """Milliseconds."""
@@ -114,24 +126,71 @@ async def test_with_all_others_away_answers_are_as_fast_and_say_their_age(house:
         for feature, allowed in (("strict", False), ("open", True)):
             answer = await gate.check(feature)
             assert (answer["allowed"], answer["reason"], answer["source"]) == (allowed, "stale", "fallback")
-        for program in gate.others():
-            if how == signal.SIGSTOP:
+        if how == signal.SIGSTOP:
+            for program in gate.others():
                 program.send(signal.SIGCONT)
-            else:
-                program.kill()
-                if program is not house.engines.broker:  # its log was in memory
-                    program.start()
-        redis: Redis = Redis(port=house.engines.redis_port, protocol=3, socket_timeout=1)
-        await eventually(redis.ping, timeout=30)
+            await _redis_answers(house)
+            await eventually(gate.is_fresh, timeout=FRESH_MS / 1000, what="fresh again")
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+async def test_answers_are_fresh_two_seconds_after_redis_is_back(house: House, how: signal.Signals) -> None:
+    async with asked(house) as gate:
+        redis = house.engines.redis
+        redis.send(how)
+        await eventually(lambda: _older_than(gate, FRESH_MS), timeout=10, what="an age")
+        if how == signal.SIGSTOP:
+            redis.send(signal.SIGCONT)
+        else:
+            redis.kill()
+            redis.start()
+        await _redis_answers(house)
         await eventually(gate.is_fresh, timeout=FRESH_MS / 1000, what="fresh again")
-        await redis.aclose()
+
+
+async def _has_used(redis: Redis, number: int) -> bool:
+    [counters] = [key async for key in redis.scan_iter("tg:*c:grand")]
+    return number in [int(text) for text in (await redis.hgetall(counters)).values()]
+
+
+async def _says_used(gate: Asked, number: int) -> bool:
+    return (await gate.check())["used"] == str(number) and await gate.is_fresh()
+
+
+async def _redis_answers(house: House) -> None:
+    redis: Redis = Redis(port=house.engines.redis_port, protocol=3, socket_timeout=1)
+    await eventually(redis.ping, timeout=30)
+    await redis.aclose()
+
+
+@pytest.mark.parametrize("name", ["streams", "clickhouse"])
+async def test_while_usage_cannot_be_counted_answers_say_their_age(house: House, name: str) -> None:
+    async with asked(house) as gate:
+        frozen: Program = house.engines.clickhouse if name == "clickhouse" else house.services[name]
+        frozen.send(signal.SIGSTOP)
+        await gate.use()
+        await eventually(lambda: _older_than(gate, FRESH_MS), timeout=10, what="an age")
+        strict = await gate.check("strict")
+        assert (strict["allowed"], strict["reason"]) == (False, "stale")
+        frozen.send(signal.SIGCONT)
+
+        async def counted() -> bool:
+            answer = await gate.check()
+            return answer["used"] == "1" and await gate.is_fresh()
+
+        await eventually(counted, timeout=30, what="what was not counted")
+
+
+async def _older_than(gate: Asked, age: float) -> bool:
+    return await gate.age() > age
 
 
 async def test_a_feed_that_breaks_off_is_made_up_for(house: House) -> None:
     async with asked(house) as gate:
         redis: Any = Redis(port=house.engines.redis_port, protocol=3)
-        for _ in range(3):
+        for number in range(1, 4):
             await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-            await asyncio.sleep(0)
-            await eventually(gate.is_fresh, timeout=FRESH_MS / 1000)
+            await gate.use(str(number))
+            await eventually(partial(_has_used, redis, number), timeout=20, what="the counter in Redis")
+            await eventually(partial(_says_used, gate, number), timeout=FRESH_MS / 1000, what="the gate's knowledge")
         await redis.aclose()

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator
@@ -52,6 +53,7 @@ class Hotel:
     def __init__(self, engines: Engines, redis: Redis, producer: Any) -> None:
         self.engines = engines
         self.redis = redis
+        self.writer = engines.worker("writer")
         self._producer = producer
         self.gates: list[Worker] = []
         self._sessions: list[aiohttp.ClientSession] = []
@@ -135,11 +137,10 @@ async def hotel(tmp_path: Path) -> AsyncIterator[Hotel]:
         producer = AIOKafkaProducer(bootstrap_servers=engines.kafka, acks="all")
         await producer.start()
         made = Hotel(engines, redis, producer)
-        writer = engines.worker("writer")
-        for program in (writer, *made.gates):
+        for program in (made.writer, *made.gates):
             program.start()
         await made.tenant("probe", "small")
-        for gate in (writer, *made.gates):
+        for gate in (made.writer, *made.gates):
             await eventually(gate.ready, timeout=60)
         yield made
         await made.close()
@@ -349,4 +350,36 @@ async def test_usage_counts_once_whether_told_before_the_commit_after_it_twice_o
     assert await commit("never", 1) == "committed"
     await stands(7, 1)
     await stands(7, 0)  # its time is over
-    assert (await hotel.reserve(3, tenant, "room", 3))[0] == 201
+
+    async def room() -> bool:
+        status, _ = await hotel.reserve(3, tenant, "room", 3)
+        return status == 201
+
+    await eventually(room, what="the writer says that its usage is not on its way")
+
+
+async def test_usage_told_in_time_is_held_until_it_is_counted_however_late_that_is(hotel: Hotel) -> None:
+    await hotel.tenant("late", "small")
+    status, body = await hotel.reserve(0, "late", "all", amount=10, ttl=1.0)
+    assert status == 201
+    hotel.writer.send(signal.SIGSTOP)
+    await hotel.use("late", "e1", body["id"], 10)
+    told = time.monotonic()
+    answers = []
+
+    async def long_over() -> bool:
+        answers.append((await hotel.reserve(1, "late", "more", amount=1))[0])
+        answers.append((await hotel.reserve(2, "late", "all", amount=10))[0])
+        return time.monotonic() > told + 3.0
+
+    await eventually(long_over, interval=0.1)
+    assert 201 not in answers[-10:]
+    check = {"tenant": "late", "feature": "calls"}
+    assert not (await hotel.ask(3, "POST", "/v1/check", check))[1]["allowed"]
+    hotel.writer.send(signal.SIGCONT)
+
+    async def counted() -> bool:
+        return await hotel.standing("late") == (10, 0)
+
+    await eventually(counted, timeout=30)
+    assert (await hotel.reserve(1, "late", "more", amount=1))[0] == 409

@@ -63,6 +63,10 @@ class LogTwin:
         self.seek(offset)
         return await self._gate.through("record_at", effect, _away)
 
+    def caught_up(self, offset: int) -> int | None:
+        """Nobody asks a twin how fresh its reader is."""
+        return None
+
     def lag(self) -> int | None:
         """Records not yet read."""
         return max(0, self._log.end - self.next)

@@ -70,8 +70,8 @@ class World:
         self.tallies = Tally(), Tally()
         self.remembering, self.forgetful = [Gate(self.mirror, _unasked, self.clock, tally) for tally in self.tallies]
         self._planned()
-        self.mirror.accepts(0, Reading(0, "a", {TENANT: {}}, {TENANT: {}}, 0))
-        self.mirror.verified(0, self.mirror.partitions[0].gaps, NOW)
+        self.mirror.accepts(0, Reading(0, "a", {TENANT: {}}, {TENANT: {}}, 0, NOW))
+        self.mirror.verified(0, self.mirror.partitions[0].gaps, NOW, NOW)
 
     def _planned(self) -> None:
         text = encode(
@@ -106,7 +106,7 @@ class World:
         """A hold is granted or, without units, ends."""
         self.held += 1
         text = f"held {units} - {self.clock.at + ms}" if units else ""
-        self.mirror.hear_hold(0, f"{self.held} {TENANT} voice:one {text}".encode())
+        self.mirror.hear_hold(0, f"{self.held} {TENANT} voice:one {text}".encode(), self.clock.at)
 
     def ask(self, feature: str, amount: int, groups: Mapping[str, str]) -> None:
         check = Check(TENANT, feature, amount * ONE, groups)

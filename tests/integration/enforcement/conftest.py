@@ -128,6 +128,10 @@ async def redis(server: Valkey) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
+NEVER_BEHIND = 1 << 53
+"""What a writer vouches for that has counted everything at any instant."""
+
+
 class State:
     """Writes what the writer and tenancy write."""
 
@@ -147,6 +151,7 @@ class State:
         await self._redis.set(keys.sequence(EPOCH, partition), sequence)
         values = ["offset", "7", "checksum", "1", "clock", str(NOW)]
         await self._redis.hset(keys.applied(EPOCH, partition), items=values)
+        await self._redis.set(keys.vouched(EPOCH, partition), NEVER_BEHIND)
 
     async def rebuilding(self, tenant: str) -> None:
         """The tenant's partition is being rebuilt."""

@@ -19,7 +19,7 @@ from metering.reservation import MOST_UNITS, nanos_of, units_of
 from streams.holds import begin_holds
 from streams.state import Applied, PartitionState
 from tenancy.epochs import Epoch
-from tests.integration.enforcement.conftest import Valkey
+from tests.integration.enforcement.conftest import NEVER_BEHIND, Valkey
 from tests.support import wait_until
 
 AT = 9, 0
@@ -42,6 +42,7 @@ class Holder:
         await self.redis.flushall()
         await self.redis.hset(keys.applied(*AT), items=["offset", "-1", "checksum", "0", "clock", "0"])
         await self.redis.set(keys.config(*AT), "c")
+        await self.redis.set(keys.vouched(*AT), NEVER_BEHIND)
         await begin_holds(self.redis, None, AT[0], 1)
 
     async def reserve(self, id: str, units: int, limit: int, ttl: int = 60_000) -> str:
@@ -49,6 +50,7 @@ class Holder:
             keys.applied(*AT),
             keys.holding(*AT),
             *(key(*AT, "t") for key in (keys.counters, keys.holds, keys.counted)),
+            keys.vouched(*AT),
         ]
         asked: list[Any] = ["ch", "t", "f", id, units, ttl, 900_000, self.scale, FIELD, limit]
         answer: Any = await self.redis.eval(RESERVE, len(names), *names, *asked)

@@ -24,8 +24,8 @@ def filled() -> Mirror:
         own = mirror.of_partition(number)
         counters = {name: {"calls:hour:0": name[-1]} for name in own}
         holds = {name: {"voice:a": f"held {1000 * number + 1000} 60000 {NOW + 1}"} for name in own}
-        assert mirror.accepts(number, Reading(7, "x", counters, holds, 3))
-        mirror.verified(number, partition.gaps, NOW)
+        assert mirror.accepts(number, Reading(7, "x", counters, holds, 3, NOW))
+        mirror.verified(number, partition.gaps, NOW, NOW)
     mirror.plans_fresh = NOW + 1
     return mirror
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -46,10 +47,13 @@ class Plans:
     async def counters(
         self, redis: Any, wanted: Mapping[tuple[int, int], Sequence[str]]
     ) -> dict[tuple[int, int], Reading]:
-        return {at: Reading(1, "a", {n: {} for n in names}, {n: {} for n in names}, 0) for at, names in wanted.items()}
+        return {
+            at: Reading(1, "a", {n: {} for n in names}, {n: {} for n in names}, 0, 1 << 53)
+            for at, names in wanted.items()
+        }
 
     async def position(self, redis: Any, at: tuple[int, int]) -> Reading:
-        return Reading(1, "a", {}, {}, 0)
+        return Reading(1, "a", {}, {}, 0, 1 << 53)
 
 
 async def test_a_change_is_not_missed_of_who_is_read_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +90,8 @@ class Silent:
     async def subscribe(self, *_: Any) -> None: ...
 
     async def get_message(self, timeout: float) -> None:  # noqa: ASYNC109 (as redis-py has it)
-        await asyncio.sleep(timeout)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await asyncio.Event().wait()
 
     async def aclose(self) -> None: ...

@@ -1,0 +1,54 @@
+"""What a gate knows stays bounded; its laws are in tests/properties/test_mirror.py."""
+
+from __future__ import annotations
+
+from enforcement.mirror import Epoch, Mirror, Reading
+from metering.catalog import Catalog
+from metering.clock import HOUR_MS
+from metering.entitlement import compile_snapshot, encode
+from metering.feed import FeedMessage
+from metering.keys import counter_field
+from metering.period import DEFAULT_TERMS
+
+NOW = 495_000 * HOUR_MS
+
+
+def mirror(*names: str, size: int = 10) -> Mirror:
+    """One partition; these tenants are known and have used nothing."""
+    made = Mirror(size)
+    made.move(Epoch(1, 1))
+    for name in names:
+        made.plan(name, encode(compile_snapshot(name, "active", None, DEFAULT_TERMS, Catalog(), 1)))
+    nothing: dict[str, dict[str, str]] = {name: {} for name in names}
+    made.accepts(0, Reading(0, "a", nothing, nothing, 0, NOW))
+    made.verified(0, made.partitions[0].gaps, NOW, NOW)
+    return made
+
+
+def test_whom_nobody_asks_for_longest_goes_first() -> None:
+    known = mirror("acme", "bolt", size=2)
+    assert known.find("acme") is not None
+    known.plan("crow", None)
+    assert list(known.tenants) == ["acme", "crow"]
+
+
+def test_of_periods_that_are_over_nothing_is_kept() -> None:
+    known = mirror("acme")
+    for hour in range(720):
+        field = counter_field("calls", "hour", NOW + hour * HOUR_MS)
+        texts = [field, str(hour), counter_field("calls", "lifetime", 0), str(hour)]
+        known.hear(0, FeedMessage(hour, hour + 1, NOW, NOW, "a", {"acme": texts}), NOW)
+    assert known.tenants["acme"].counters == {
+        counter_field("calls", "hour", NOW + 718 * HOUR_MS): "718",
+        counter_field("calls", "hour", NOW + 719 * HOUR_MS): "719",
+        counter_field("calls", "lifetime", 0): "719",
+    }
+
+
+def test_holds_that_have_ended_are_not_kept_of_who_only_reserves() -> None:
+    known = mirror("acme")
+    for number in range(1, 10_001):
+        now = NOW + number
+        known.partitions[0].refresh(now, now)
+        known.hear_hold(0, f"{number} acme voice:{number} held 1 50 {now + 50}".encode(), now)
+    assert len(known.tenants["acme"].holds.all()) < 200
