@@ -49,7 +49,7 @@ class Gate:
         now, as_of = self._clock.now_ms(), self._mirror.as_of(tenant)
         known = tenant.answers.get(check.feature)
         if known is not None and known.stands(check.amount, check.groups, now, as_of):
-            self._count(check.tenant, known.decision, now)
+            self.count(check.tenant, known.decision, now)
             return known.as_of(as_of)
         decision = self._decide(check, tenant, False, now)
         text = answers.encode(decision)
@@ -96,10 +96,11 @@ class Gate:
         if right is not None and right.rates and decision.allowed:
             at = self._rates.slowed(right.rates, check.tenant, check.feature, check.subject, check.amount, now, rules)
             decision = decision if at is None else slowed(decision, at)
-        self._count(check.tenant, decision, now)
+        self.count(check.tenant, decision, now)
         return decision
 
-    def _count(self, tenant: str, decision: Decision, now: int) -> None:
+    def count(self, tenant: str, decision: Decision, now: int) -> None:
+        """What was decided at `now` (ms UTC), of a check or a reservation."""
         metrics.answered(decision.reason, decision.source, decision.shadowed)
         if self._tally is not None:
             self._tally.add(tenant, decision, now)

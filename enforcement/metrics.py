@@ -7,7 +7,9 @@ from functools import cache
 from prometheus_client import Counter, Gauge, Histogram
 
 CHECKS = Counter(
-    "tallygate_gate_checks", "Checks answered, by reason and by where the answer came from.", ["reason", "source"]
+    "tallygate_gate_checks",
+    "Checks answered and reservations granted or refused, by reason and by where the answer came from.",
+    ["reason", "source"],
 )
 REQUEST_SECONDS = Histogram(
     "tallygate_gate_request_seconds",

@@ -77,6 +77,7 @@ class Reservations:
         refusal = decide(tenant.snapshot, name.feature, 0, _nothing, now, Knowledge("memory", now), groups=groups)
         right = None if tenant.snapshot is None else tenant.snapshot.entitlements.get(name.feature)
         if not refusal.allowed or right is None:
+            self._gate.count(name.tenant, refusal, now)
             return Answer("refused", refusal, now)
         if not right.reservable:
             raise Refused("not-reservable", f"the catalog does not say `reservable: true` of {name.feature!r}")
@@ -107,6 +108,8 @@ class Reservations:
         used = dict(zip((field for field, _ in bounds), texts, strict=True))
         knowledge = Knowledge("redis", int(instant))
         decision = decide(tenant.snapshot, name.feature, more, _Counters(used), now, knowledge, held, groups=groups)
+        if outcome in ("granted", "refused"):
+            self._gate.count(name.tenant, decision, now)
         return Answer(cast(Outcome, outcome), decision, int(until))
 
     async def commit(self, name: HoldName, amount: int | None) -> End:

@@ -361,13 +361,23 @@ class _Reader:
 
     def entitlement(self, path: str, body: object, feature: Feature, meters: dict[str, Meter]) -> Entitlement:
         if feature.static:
-            e = self.mapping(path, body, {"value"})
+            e = self.mapping(path, body, {"value", "on_unknown", "max_staleness"})
             if e.get("value") is None:
                 self.wrong(f"{path}.value", "a static feature needs a value")
-            return Entitlement(value=self.static(f"{path}.value", e.get("value")))
+            return Entitlement(
+                value=self.static(f"{path}.value", e.get("value")),
+                on_unknown=self.unknown(path, e),
+                max_staleness=self.staleness(path, e),
+            )
         if feature.meter is None:
-            e = {} if body is True else self.mapping(path, body, {"groups", "rates"})
-            return Entitlement(groups=self.groups(path, e.get("groups"), None), rates=self.rates(path, e.get("rates")))
+            known = {"groups", "rates", "on_unknown", "max_staleness"}
+            e = {} if body is True else self.mapping(path, body, known)
+            return Entitlement(
+                groups=self.groups(path, e.get("groups"), None),
+                rates=self.rates(path, e.get("rates")),
+                on_unknown=self.unknown(path, e),
+                max_staleness=self.staleness(path, e),
+            )
         known = {"limit", "period", "on_exceed", "on_unknown", "alert_at", "limits", "max_staleness", "groups", "rates"}
         e = self.mapping(path, body, known)
         main = self.limit(path, e, feature, meters)
@@ -383,10 +393,6 @@ class _Reader:
         for i, kind in enumerate(kinds[1:]):
             if kind in kinds[: i + 1]:
                 self.wrong(f"{path}.limits[{i}].period", f"there is a limit for {kind[0]} already")
-        staleness = e.get("max_staleness")
-        if staleness is not None and (type(staleness) is not int or not 1 <= staleness <= _STALENESS_SECONDS):
-            self.wrong(f"{path}.max_staleness", f"seconds: an integer from 1 to {_STALENESS_SECONDS}")
-            staleness = None
         alerts = e.get("alert_at") or []
         if not isinstance(alerts, list):
             self.wrong(f"{path}.alert_at", "a list of shares of the limit, like [0.8, 1.0]")
@@ -395,13 +401,27 @@ class _Reader:
             limit=main.limit,
             period=main.period,
             on_exceed=main.on_exceed,
-            on_unknown=self.choice(f"{path}.on_unknown", e.get("on_unknown"), ("closed", "open"), "closed"),
+            on_unknown=self.unknown(path, e),
             alert_at=tuple(self.amount(f"{path}.alert_at[{i}]", share) for i, share in enumerate(alerts)),
             further=tuple(parts),
-            max_staleness=None if staleness is None else staleness * SECOND_MS,
+            max_staleness=self.staleness(path, e),
             groups=self.groups(path, e.get("groups"), meters[feature.meter]),
             rates=self.rates(path, e.get("rates")),
         )
+
+    def unknown(self, path: str, e: Mapping[str, Any]) -> OnUnknown:
+        policy: OnUnknown = self.choice(f"{path}.on_unknown", e.get("on_unknown"), ("closed", "open"), "closed")
+        return policy
+
+    def staleness(self, path: str, e: Mapping[str, Any]) -> int | None:
+        """In ms."""
+        seconds = e.get("max_staleness")
+        if seconds is None:
+            return None
+        if type(seconds) is not int or not 1 <= seconds <= _STALENESS_SECONDS:
+            self.wrong(f"{path}.max_staleness", f"seconds: an integer from 1 to {_STALENESS_SECONDS}")
+            return None
+        return seconds * SECOND_MS
 
     def groups(self, path: str, value: object, meter: Meter | None) -> Groups:
         """What of a feature is granted. Those of a metered one are dimensions of its meter."""

@@ -8,9 +8,9 @@ What a check would lead to depends on the meter's aggregation:
 
 It exceeds when that is above the limit and the grants beside it. `on_exceed: block` then denies; `allow` and `warn` say
 so and allow. Of several limits each must hold. A counter that is not known never allows: the feature's `on_unknown`
-decides, unless another limit that is known denies. A limit of some groups counts where what is asked for may be of
-them; a right to some groups is denied to what does not say that it is of them. A feature in shadow mode allows what it
-would deny, and says why.
+decides, unless another limit that is known denies; so it does where all that is known is older than `max_staleness`. A
+limit of some groups counts where what is asked for may be of them; a right to some groups is denied to what does not
+say that it is of them. A feature in shadow mode allows what it would deny, and says why.
 """
 
 from __future__ import annotations
@@ -243,11 +243,18 @@ def _decide(
             rules.append(Rule("groups", not missing, {"granted": dict(right.groups), "asked": dict(groups)}))
         if missing:
             return Decision(False, "group-not-entitled", feature, source, as_of)
+    stale = right.max_staleness is not None and now - as_of > right.max_staleness
+    if stale and rules is not None:
+        rules.append(Rule("staleness", None, {"age": now - as_of, "max_staleness": right.max_staleness}))
+    if right.meter is None and stale:
+        allowed = right.on_unknown == "open"
+        if rules is not None:
+            rules.append(Rule("on_unknown", allowed, {"policy": right.on_unknown, "why": "stale"}))
+        value = right.value if allowed else None
+        return Decision(allowed, "stale", feature, "fallback", as_of, policy=right.on_unknown, value=value)
     if right.meter is None:
         return Decision(True, "granted", feature, source, as_of, value=right.value)
-    if right.max_staleness is not None and now - as_of > right.max_staleness:
-        if rules is not None:
-            rules.append(Rule("staleness", None, {"age": now - as_of, "max_staleness": right.max_staleness}))
+    if stale:
         used, knowledge = not_known, Knowledge("fallback", as_of, "stale")
     standings = standings_of(right, snapshot, used, reserved, now, groups)
     return _judge(right, feature, amount, standings, knowledge, rules)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from metering import keys
@@ -45,12 +46,20 @@ async def release(gate: GateClient, name: str, key: str | None = None) -> None:
 
 
 async def test_holds_fill_the_tightest_limit_to_the_last_unit_and_no_further(gate: GateClient) -> None:
+    before = [_counted(reason) for reason in ("within-limit", "limit-reached")]
     first = await reserve(gate, "4.499")
     assert (first["reserved"], first["limit"], first["remaining"]) == ("4.499", "4.5", "0.001")
     refused = await reserve(gate, "0.002", 409)
     assert refused["type"].endswith("/limit-reached")
     assert (refused["reason"], refused["limit"], refused["reserved"]) == ("limit-reached", "4.5", "4.499")
     assert (await reserve(gate, "0.001"))["remaining"] == "0"
+    after = [_counted(reason) for reason in ("within-limit", "limit-reached")]
+    assert [new - old for old, new in zip(before, after, strict=True)] == [2, 1]
+
+
+def _counted(reason: str) -> float:
+    labels = {"reason": reason, "source": "redis"}
+    return REGISTRY.get_sample_value("tallygate_gate_checks_total", labels) or 0.0
 
 
 async def test_what_is_used_counts_beside_what_is_held(gate: GateClient, state: State) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -146,6 +146,20 @@ def test_knowledge_that_is_too_old_leaves_it_to_the_policy() -> None:
     stale = decide(snapshot, "voice", ONE, in_period(billing=0), NOW, old)
     assert (stale.allowed, stale.reason, stale.policy, stale.source) == (False, "stale", "closed", "fallback")
     assert decide(snapshot, "voice", ONE, in_period(billing=0), NOW, Knowledge("memory", NOW - 5_000)).allowed
+
+
+@pytest.mark.parametrize(("policy", "allowed", "value"), [("closed", False, None), ("open", True, 20)])
+def test_knowledge_that_is_too_old_leaves_features_without_a_meter_to_the_policy_too(
+    policy: Literal["closed", "open"], allowed: bool, value: int | None
+) -> None:
+    upload = CompiledEntitlement(value=20, on_unknown=policy, max_staleness=5_000)
+    snapshot = msgspec.structs.replace(SNAPSHOT, entitlements={"upload": upload})
+    rules: list[Rule] = []
+    old = Knowledge("memory", NOW - 5_001)
+    stale = decide(snapshot, "upload", 0, not_known, NOW, old, rules=rules)
+    assert (stale.allowed, stale.reason, stale.policy, stale.value) == (allowed, "stale", policy, value)
+    assert [rule.rule for rule in rules][-2:] == ["staleness", "on_unknown"]
+    assert decide(snapshot, "upload", 0, not_known, NOW, Knowledge("memory", NOW - 5_000)).reason == "granted"
 
 
 def test_in_shadow_mode_what_would_be_denied_is_allowed_and_says_why() -> None:
