@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ _GATE = "gate-0"
 _BEAT_SECONDS = 1.0
 _OFFSET = 1
 _AT_ONCE = 1000
+_SECONDS_DRAWN = 10
 _PATIENCE_SECONDS, _LOOK_SECONDS = 30.0, 0.1
 
 
@@ -131,8 +133,8 @@ async def gate_running(tenants: int) -> AsyncIterator[GateSystem]:
             try:
                 await supervisor.start(*engines.values())
                 await asyncio.to_thread(migrations.upgrade, gate.env["TALLYGATE_SQL"])
-                epoch = await _publish(gate.env["TALLYGATE_SQL"], addresses["kafka"], redis, key, names)
-                beating = asyncio.create_task(_write(redis, epoch, names))
+                epoch, counters = await _publish(gate.env["TALLYGATE_SQL"], addresses["kafka"], redis, key, names)
+                beating = asyncio.create_task(_write(redis, epoch, counters))
                 await supervisor.start(gate)
                 ops = addresses["ops"][_GATE]
                 system = GateSystem(addresses["gate"], ops, key, names, supervisor, engines["redis"])
@@ -144,8 +146,10 @@ async def gate_running(tenants: int) -> AsyncIterator[GateSystem]:
                 await supervisor.stop()
 
 
-async def _publish(sql: str, kafka: str, redis: Redis, key: str, names: Sequence[str]) -> Epoch:
-    """The control plane's part, and the counters."""
+async def _publish(
+    sql: str, kafka: str, redis: Redis, key: str, names: Sequence[str]
+) -> tuple[Epoch, dict[str, dict[str, str]]]:
+    """The control plane's part, and the counters, which are returned too: by tenant."""
     now = SystemClock().now_ms()
     database = Database(sql)
     await database.open()
@@ -163,10 +167,11 @@ async def _publish(sql: str, kafka: str, redis: Redis, key: str, names: Sequence
         await Publisher(database, redis).publish_changed()
     finally:
         await database.close()
+    counters = {name: _counters(name, now, terms) for name in names}
     for first in range(0, len(names), _AT_ONCE):
         pipe = redis.pipeline(transaction=False)
         for name in names[first : first + _AT_ONCE]:
-            used: dict[Any, Any] = _counters(name, now, terms)
+            used: dict[Any, Any] = counters[name]
             pipe.hset(keys.counters(epoch.epoch, partition_of(name, epoch.partitions), name), mapping=used)
         await pipe.execute()
     for partition in range(epoch.partitions):
@@ -174,7 +179,7 @@ async def _publish(sql: str, kafka: str, redis: Redis, key: str, names: Sequence
         await redis.hset(keys.applied(epoch.epoch, partition), mapping=at)
         await redis.set(keys.vouched(epoch.epoch, partition), now)
     await redis.set(keys.EPOCH, f"{epoch.epoch}:{epoch.partitions}")
-    return epoch
+    return epoch, counters
 
 
 def _counters(name: str, now: int, terms: tuple[BillingTerm, ...]) -> dict[str, str]:
@@ -182,26 +187,31 @@ def _counters(name: str, now: int, terms: tuple[BillingTerm, ...]) -> dict[str, 
     return {keys.counter_field(METER, kind, period_of(kind, now, terms).start): used_by(name) for kind in kinds}
 
 
-async def _write(redis: Redis, epoch: Epoch, names: Sequence[str]) -> None:
+async def _write(redis: Redis, epoch: Epoch, counters: dict[str, dict[str, str]]) -> None:
     """What writers tell: each second a batch of each partition in which a twentieth of its tenants have used something.
 
     At 5,000 checks a second of 10,000 tenants, about every eleventh check is of one who has used something since the
-    last.
+    last. The batches are put together beforehand: a writer has a core of its own, which this process would take from
+    the gate.
     """
-    terms = (BillingTerm(0, SystemClock().now_ms(), "Europe/Berlin"),)
-    drawing, applied = random.Random(7), _OFFSET
-    while True:
-        now, before, applied = SystemClock().now_ms(), applied, applied + 1
-        told: dict[int, dict[str, Sequence[str | None]]] = {number: {} for number in range(epoch.partitions)}
-        for name in drawing.sample(names, len(names) // 20):
-            texts = [part for counter in _counters(name, now, terms).items() for part in counter]
-            told[partition_of(name, epoch.partitions)][name] = texts
+    drawing = random.Random(7)
+    texts = {name: [part for counter in used.items() for part in counter] for name, used in counters.items()}
+    seconds = []
+    for _ in range(_SECONDS_DRAWN):
+        batches: list[dict[str, Sequence[str | None]]] = [{} for _ in range(epoch.partitions)]
+        for name in drawing.sample(list(texts), len(texts) // 20):
+            batches[partition_of(name, epoch.partitions)][name] = texts[name]
+        seconds.append(batches)
+    for applied in count(_OFFSET + 1):
+        now = SystemClock().now_ms()
+        pipe = redis.pipeline(transaction=False)
+        for partition, batch in enumerate(seconds[applied % _SECONDS_DRAWN]):
+            message = FeedMessage(applied - 1, applied, now, now, "", batch)
+            pipe.hset(keys.applied(epoch.epoch, partition), "offset", str(applied))
+            pipe.set(keys.vouched(epoch.epoch, partition), now)
+            pipe.publish(keys.feed(epoch.epoch, partition), encode(message))
         with suppress(RedisError, OSError):
-            for partition, counters in told.items():
-                message = encode(FeedMessage(before, applied, now, now, "", counters))
-                await redis.hset(keys.applied(epoch.epoch, partition), "offset", str(applied))
-                await redis.set(keys.vouched(epoch.epoch, partition), now)
-                await redis.publish(keys.feed(epoch.epoch, partition), message)
+            await pipe.execute()
         await asyncio.sleep(_BEAT_SECONDS)
 
 
