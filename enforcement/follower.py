@@ -143,6 +143,7 @@ class Follower:
                     self._mirror.hear_hold(holds[message["channel"]], message["data"], self._clock.now_ms())
                 else:
                     self._mirror.hear(channels[message["channel"]], decode(message["data"]), self._clock.now_ms())
+                await asyncio.sleep(0)  # messages of all partitions come at once, and checks go first
         finally:
             with suppress(*_AWAY):
                 async with asyncio.timeout(_LOOK_SECONDS):
