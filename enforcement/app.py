@@ -34,6 +34,7 @@ from tenancy.keys import STALE_SECONDS, KeyRing
 
 _log = structlog.get_logger(__name__)
 _TIDY_SECONDS = 60.0
+_YOUNG, _NEVER = 1_000, 1_000_000_000
 _PATIENCE = 10
 """Times `redis_seconds`: who reserves can wait longer than who checks."""
 DATABASE = web.AppKey("database", Database)
@@ -105,9 +106,10 @@ async def _gate(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _tidy() -> None:
-    """Look at all that is remembered for cycles once a minute. With the interpreter's own thresholds that is every few
-    seconds, and no check is answered for 40 ms where ten thousand tenants are known."""
-    gc.set_threshold(10_000, 10, 10_000)
+    """Look for cycles often in the little that is new, once a minute in all that is remembered: with the interpreter's
+    own thresholds that is every few seconds, and no check is answered for 40 ms where ten thousand tenants are known.
+    """
+    gc.set_threshold(_YOUNG, _NEVER, _NEVER)
     while True:
         await asyncio.sleep(_TIDY_SECONDS)
         gc.collect()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -19,8 +18,9 @@ from metering.decision import Decision
 _log = structlog.get_logger(__name__)
 _MOST = 50_000
 """Slots that wait to be told: while Kafka is away there is a limit to what is remembered."""
-_AT_ONCE = 2_000
-"""Slots in one message, half a megabyte where names are as long as they may be: Kafka takes one."""
+_AT_ONCE = 1_000
+"""Slots in one message, a quarter of a megabyte where names are as long as they may be: Kafka takes one. No check is
+answered while one is put together, some tenths of a millisecond."""
 _SECONDS, _GOODBYE_SECONDS = 5.0, 1.0
 """The longer it counts, the fewer rows; who kills a gate loses what it has not told."""
 _NOBODYS = ("unknown-tenant", "unavailable")
@@ -53,10 +53,10 @@ class Tally:
         else:
             metrics.DECISIONS_LOST.inc()
 
-    def take(self) -> tuple[tuple[Slot, int], ...]:
+    def take(self) -> dict[Slot, int]:
         """All that was counted since the last time."""
         counts, self._counts = self._counts, {}
-        return tuple(counts.items())
+        return counts
 
 
 class Teller:
@@ -67,7 +67,9 @@ class Teller:
         self._kafka = kafka
         self._sender = secrets.token_hex(8)
         self._number = 0
-        self._waiting: deque[Decided] = deque()
+        self._counts: dict[Slot, int] = {}
+        self._message: Decided | None = None
+        """What Kafka has not taken yet."""
 
     async def run(self) -> None:
         """Until cancelled; then what is left is told, if Kafka takes it at once."""
@@ -75,10 +77,9 @@ class Teller:
         try:
             while True:
                 await asyncio.sleep(_SECONDS)
-                if not self._waiting:
-                    self._waiting += self.take()
+                self.take()
                 try:
-                    if producer is None and self._waiting:
+                    if producer is None and self.next() is not None:
                         producer = await self._connected()
                     if producer is not None:
                         await self._send(producer)
@@ -101,7 +102,7 @@ class Teller:
         try:
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 await self._send(producer)
-                self._waiting += self.take()
+                self.take()
                 await self._send(producer)
         except (KafkaError, OSError, TimeoutError) as error:
             _log.warning("the last decisions were not told", reason=repr(error))
@@ -109,15 +110,26 @@ class Teller:
             await producer.stop()
 
     async def _send(self, producer: AIOKafkaProducer) -> None:
-        while self._waiting:
-            # Encoded one by one: checks are answered in between.
-            await producer.send_and_wait(topics.DECISIONS, encode(self._waiting[0]), key=self._sender.encode())
-            self._waiting.popleft()
+        while (message := self.next()) is not None:
+            await producer.send_and_wait(topics.DECISIONS, encode(message), key=self._sender.encode())
+            self.told()
 
-    def take(self) -> list[Decided]:
-        """What was counted since the last time, as messages."""
-        counts = self._tally.take()
-        parts = [counts[first : first + _AT_ONCE] for first in range(0, len(counts), _AT_ONCE)]
-        self._number += len(parts)
-        numbers = range(self._number - len(parts) + 1, self._number + 1)
-        return [Decided(self._sender, number, part) for number, part in zip(numbers, parts, strict=True)]
+    def take(self) -> None:
+        """Let what was counted until now be told, if all is that was counted before."""
+        if not self._counts:
+            self._counts = self._tally.take()
+
+    def next(self) -> Decided | None:
+        """The message that Kafka has not taken yet, or the next one of what was taken; None: all is told.
+
+        It is put together when the one before is gone, and what is in it is forgotten bit by bit: checks go first.
+        """
+        if self._message is None and self._counts:
+            counts = tuple(self._counts.popitem() for _ in range(min(_AT_ONCE, len(self._counts))))
+            self._number += 1
+            self._message = Decided(self._sender, self._number, counts)
+        return self._message
+
+    def told(self) -> None:
+        """Kafka has that message."""
+        self._message = None

@@ -1,5 +1,8 @@
 """What a gate knows, in a file: after a restart it answers at once, and says from when its knowledge is.
 
+The file is a line of JSON (`_Head`) and, after it, tenants in chunks of MessagePack. They are never put together to one
+text: while megabytes are copied no check is answered.
+
 A file that can't be read is as good as none: the gate then begins with nothing, as it does the first time.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,7 +24,7 @@ _log = structlog.get_logger(__name__)
 _SECONDS = 5.0
 _AT_ONCE = 100
 """Tenants that are encoded without a pause: some tenths of a millisecond, for checks wait meanwhile."""
-_FORMAT = 2
+_FORMAT = 3
 
 
 class _Partition(msgspec.Struct, array_like=True, frozen=True):
@@ -37,12 +41,14 @@ class _Tenant(msgspec.Struct, array_like=True, frozen=True):
     holds: dict[str, Hold]
 
 
-class _File(msgspec.Struct, frozen=True):
+class _Head(msgspec.Struct, frozen=True):
+    """`chunks`: how many bytes each of them is."""
+
     format: int
     epoch: tuple[int, int]
     partitions: list[_Partition]
     plans_fresh: int
-    tenants: list[bytes]
+    chunks: list[int]
 
 
 _chunk = msgspec.msgpack.Decoder(list[_Tenant])
@@ -62,10 +68,11 @@ class WarmStart:
     def load(self) -> int:
         """Fill the mirror with what was kept; how many tenants that are."""
         try:
-            kept = msgspec.msgpack.decode(self._path.read_bytes(), type=_File)
-            if kept.format != _FORMAT:
-                raise ValueError(f"format {kept.format}")
-            tenants = [tenant for chunk in kept.tenants for tenant in _chunk.decode(chunk)]
+            with self._path.open("rb") as file:
+                kept = msgspec.json.decode(file.readline(), type=_Head)
+                if kept.format != _FORMAT:
+                    raise ValueError(f"format {kept.format}")
+                tenants = [tenant for size in kept.chunks for tenant in _chunk.decode(file.read(size))]
             self._fill(kept, tenants)
         except FileNotFoundError:
             return 0
@@ -74,7 +81,7 @@ class WarmStart:
             return 0
         return len(tenants)
 
-    def _fill(self, kept: _File, tenants: list[_Tenant]) -> None:
+    def _fill(self, kept: _Head, tenants: list[_Tenant]) -> None:
         mirror = self._mirror
         mirror.move(Epoch(*kept.epoch))
         for partition, its in zip(mirror.partitions, kept.partitions, strict=True):
@@ -109,10 +116,11 @@ class WarmStart:
             rows = [_row(name, its) for name, its in some if its is not None]
             chunks.append(msgspec.msgpack.encode(rows))
             await asyncio.sleep(0)
-        await asyncio.to_thread(self._write, msgspec.msgpack.encode(_File(_FORMAT, epoch, partitions, fresh, chunks)))
+        head = msgspec.json.encode(_Head(_FORMAT, epoch, partitions, fresh, [len(chunk) for chunk in chunks]))
+        await asyncio.to_thread(self._write, [head, b"\n", *chunks])
 
-    def _write(self, content: bytes) -> None:
+    def _write(self, parts: Sequence[bytes]) -> None:
         beside = self._path.with_name(f"{self._path.name}.new")
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
+            file.writelines(parts)
         beside.replace(self._path)

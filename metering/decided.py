@@ -5,12 +5,10 @@ A message bears the name of the gate that counted and a number of its own: told 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 
-class Slot(NamedTuple):
+class Slot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is counted together. `minute` since 1970; names that nobody knows are empty."""
 
     minute: int

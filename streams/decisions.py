@@ -63,6 +63,9 @@ class _Table:
     async def _insert(self, decided: Decided) -> None:
         if self._client is None:
             self._client = await connect(self._address)
-        rows = [(slot.minute * 60, *slot[1:], decided.sender, decided.number, count) for slot, count in decided.counts]
+        rows = []
+        for slot, count in decided.counts:
+            minute, *rest = msgspec.structs.astuple(slot)
+            rows.append((minute * 60, *rest, decided.sender, decided.number, count))
         async with translated():
             await self._client.insert("gate_decisions", rows, column_names=_COLUMNS)

@@ -180,12 +180,10 @@ class KeyRing:
         return None if match is None else self._verified(await self._find(match[1]), key)
 
     def known(self, key: str) -> Principal | None:
-        """Who this key is, if it was looked up a moment ago; None says nothing about it."""
+        """Who this key is, if that need not be waited for; None says nothing about it. For use within a loop."""
         match = _TEXT.fullmatch(key)
-        known = None if match is None else self._known.get(match[1])
-        if known is None or self._monotonic() - known.looked > _FRESH_SECONDS / 2:
-            return None
-        return self._verified(known, key)
+        known = None if match is None else self._recent(match[1], self._monotonic())
+        return None if known is None else self._verified(known, key)
 
     def _verified(self, known: _Known, key: str) -> Principal | None:
         if known.principal is None or not hmac.compare_digest(known.digest, _digest(key)):
@@ -199,18 +197,28 @@ class KeyRing:
         unknown = self._unknown.get(key_id)
         if unknown is not None and now - unknown.looked <= _FRESH_SECONDS:
             return unknown
-        known = self._known.get(key_id)
-        age = STALE_SECONDS if known is None else now - known.looked
-        if known is None or age >= STALE_SECONDS:
-            return await asyncio.shield(self._look_up(key_id).task)
-        failed = now - self._failed
-        if age <= _FRESH_SECONDS / 2 or failed < _RETRY_SECONDS:
-            return known
-        looking = self._look_up(key_id)
+        recent = self._recent(key_id, now)
+        if recent is not None:
+            return recent
+        known, looking = self._known.get(key_id), self._look_up(key_id)
+        if known is None or now - known.looked >= STALE_SECONDS:
+            return await asyncio.shield(looking.task)
         patience = _PATIENCE_SECONDS - (now - looking.began)
-        if age > _FRESH_SECONDS and failed > _FRESH_SECONDS and patience > 0:
+        if patience > 0:
             with suppress(Unavailable, TimeoutError):
                 return await asyncio.wait_for(asyncio.shield(looking.task), patience)
+        return known
+
+    def _recent(self, key_id: str, now: float) -> _Known | None:
+        """What is known of a key, unless SQL is to be waited for; what is a little old is looked up meanwhile."""
+        known = self._known.get(key_id)
+        if known is None:
+            return None
+        age, failed = now - known.looked, now - self._failed
+        if age >= STALE_SECONDS or (age > _FRESH_SECONDS and failed > _FRESH_SECONDS):
+            return None
+        if age > _FRESH_SECONDS / 2 and failed >= _RETRY_SECONDS:
+            self._look_up(key_id)
         return known
 
     def _look_up(self, key_id: str) -> _LookUp:

@@ -47,11 +47,19 @@ async def test_what_is_known_is_known_after_a_restart(tmp_path: Path) -> None:
     assert all(partition.missed for partition in after.partitions)  # it has to be read again
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\x80", b"\x81\xa6format\x01"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"{}\n", b'{"format":2}\n'])
 async def test_a_file_that_cannot_be_read_is_as_good_as_none(tmp_path: Path, content: bytes) -> None:
     path, mirror = tmp_path / "gate.memory", Mirror(10)
     assert WarmStart(mirror, path).load() == 0
     path.write_bytes(content)
+    assert WarmStart(mirror, path).load() == 0
+    assert not mirror.tenants
+
+
+async def test_a_file_that_ends_too_early_is_as_good_as_none(tmp_path: Path) -> None:
+    path, mirror = tmp_path / "gate.memory", Mirror(1000)
+    await WarmStart(filled(), path).save()
+    path.write_bytes(path.read_bytes()[:-1])
     assert WarmStart(mirror, path).load() == 0
     assert not mirror.tenants
 
