@@ -139,6 +139,27 @@ async def test_a_key_in_use_is_looked_up_once_for_all_and_then_once_a_second(sta
     await eventually(lambda: stage.database.asked == 2)
 
 
+async def test_who_need_not_wait_is_told_at_once_and_the_key_is_looked_up_beside(
+    database: Database, stage: Stage
+) -> None:
+    assert stage.ring.known(stage.key) is None
+    assert await stage.allowed()
+    stage.seconds.at += 1.1
+    assert stage.ring.known(stage.key) is not None
+    assert stage.ring.known(stage.key[:-1]) is None
+    await eventually(lambda: stage.database.asked == 2)
+    stage.seconds.at += 2.1
+    assert stage.ring.known(stage.key) is None, "SQL is to be waited for"
+    stage.database.broken = True
+    assert await stage.allowed()
+    assert stage.ring.known(stage.key) is not None, "SQL does not answer: nobody waits for it"
+    stage.database.broken = False
+    await revoke_key(database, stage.key_id, "grand", "test")
+    stage.seconds.at += 1.1
+    assert stage.ring.known(stage.key) is not None
+    await eventually(lambda: stage.ring.known(stage.key) is None)
+
+
 async def test_a_revoked_key_stops_working_within_two_seconds(database: Database, stage: Stage) -> None:
     assert await stage.allowed()
     assert await revoke_key(database, stage.key_id, "grand", "test")
