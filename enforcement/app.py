@@ -84,7 +84,7 @@ async def _gate(app: web.Application) -> AsyncIterator[None]:
     patience = settings.redis_seconds * _PATIENCE
     # Connections of their own: who checks does not wait behind who reserves, and does not break off what they began.
     holding = connect(settings.redis, settings.redis_connections, patience)
-    app[handlers.RESERVATIONS] = Reservations(holding, mirror, gate, patience, longest)
+    app[handlers.RESERVATIONS] = Reservations(holding, mirror, gate, patience, longest, settings.holds)
     app[HEALTH].add("counters", follower.trouble)
     warm = WarmStart(mirror, Path(settings.memory)) if settings.memory else None
     if warm is not None:

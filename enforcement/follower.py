@@ -7,6 +7,7 @@ a second; partitions whose feed has a gap or was silent are read again.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -26,7 +27,10 @@ _log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 0.25
 _SILENT_MS = 1_500
 """Writers beat once a second: a partition that was not heard for longer is looked at."""
-_AT_ONCE = 500
+_SLICE_SECONDS = 0.0002
+_GONE_SECONDS = 5.0
+_AT_ONCE = 100
+"""Tenants that are read at once: what comes of them is taken without a pause."""
 _ATTEMPTS = 5
 _AWAY = (RedisError, OSError, TimeoutError)
 
@@ -135,19 +139,38 @@ class Follower:
                 await subscription.subscribe(*channels, *holds)
             for number in range(epoch.partitions):
                 self._mirror.miss(number)
+            let_go = time.perf_counter()
+            heard = time.monotonic()
             while self._mirror.epoch == epoch:
                 message = await subscription.get_message(timeout=_LOOK_SECONDS)
+                if self._mirror.epoch != epoch:
+                    break
                 if message is None:
+                    await self._still_there(subscription, heard)
+                    continue
+                heard = time.monotonic()
+                if message["type"] == "pong":
                     continue
                 if message["channel"] in holds:
                     self._mirror.hear_hold(holds[message["channel"]], message["data"], self._clock.now_ms())
                 else:
                     self._mirror.hear(channels[message["channel"]], decode(message["data"]), self._clock.now_ms())
-                await asyncio.sleep(0)  # messages of all partitions come at once, and checks go first
+                if time.perf_counter() - let_go > _SLICE_SECONDS:
+                    # Messages of all partitions come at once, and checks go first; but not one by one, or where many
+                    # reserve the feed would fall behind.
+                    await asyncio.sleep(0)
+                    let_go = time.perf_counter()
         finally:
             with suppress(*_AWAY):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await subscription.aclose()
+
+    async def _still_there(self, subscription: Any, heard: float) -> None:
+        """Ask for a sign when nothing comes: a connection may be gone that nobody has closed. Raises TimeoutError."""
+        silent = time.monotonic() - heard
+        if silent > _GONE_SECONDS and self._trouble is None:
+            raise TimeoutError(f"no sign of the feeds for {silent:.0f} s")
+        await subscription.ping()
 
     # What was missed
 
@@ -168,11 +191,13 @@ class Follower:
         epoch, mirror = self._mirror.epoch, self._mirror
         assert epoch is not None
         at = (epoch.number, number)
-        began = self._clock.now_ms()
+        began, told = self._clock.now_ms(), mirror.partitions[number].number
         position = await redis_reads.position(self._redis, at)
-        if mirror.epoch != epoch or mirror.is_as(number, position):
-            if mirror.epoch == epoch:
-                mirror.verified(number, mirror.partitions[number].gaps, began, position.vouched)
+        if mirror.epoch != epoch:
+            return
+        mirror.went_back(number, told, position)
+        if mirror.is_as(number, position):
+            mirror.verified(number, mirror.partitions[number].gaps, began, position.vouched)
             return
         if not mirror.accepts(number, position):
             return
@@ -220,11 +245,14 @@ class Follower:
                 if epoch is not None:  # also of who is no tenant: a plan may come, and then counters are known
                     homes.setdefault((epoch.number, partition_of(name, epoch.partitions)), []).append(name)
             readings = await redis_reads.counters(self._redis, homes)
-            behind = any(mirror.is_behind(home, reading) for (_, home), reading in readings.items())
-            if behind or (heeding, epoch) != (self._heeding, mirror.epoch):
+            if (heeding, epoch) != (self._heeding, mirror.epoch):
+                continue
+            if any(mirror.is_behind(home, reading) for (_, home), reading in readings.items()):
                 continue
             for name, text in plans.items():
-                mirror.plan(name, text).seen = began
+                known = mirror.plan(name, text)
+                if known.counters is None:
+                    known.seen = began
             for (_, home), reading in readings.items():
                 if mirror.accepts(home, reading):
                     for name in reading.counters:

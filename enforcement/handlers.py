@@ -88,6 +88,7 @@ async def delete_reservation(request: web.Request) -> web.Response:
 _NOT_HELD = {
     "refused": (None, "it is not granted; `reason` says why"),
     "conflict": ("id-conflict", "this id already holds another amount; take a new id"),
+    "too-many": ("too-many-holds", "this tenant has too many reservations at a time; commit or release some"),
     "counted": ("already-counted", "the usage of this reservation is counted already; take a new id"),
 }
 _NOT_KEPT = {

@@ -85,7 +85,7 @@ class Tenant:
         self.version = NEVER
         """The offset as of which the counters were read: messages up to it say nothing new."""
         self.seen = 0
-        """Instant (ms UTC) at which both plan and counters were read."""
+        """Instant (ms UTC) as of which what is known of it is, where that is later than that of its partition."""
         self.holds = Holds()
         self.answers: dict[str, Remembered] = {}
         """By feature; of what is known now."""
@@ -117,9 +117,10 @@ class Tenant:
             self.answers.clear()
 
     def read(self, counters: Mapping[str, str], version: int) -> None:
-        """All counters, as of `version`."""
+        """All counters, as of `version`; as fresh as the partition, unless whoever read them knows better."""
         self.counters = dict(counters)
         self.version = version
+        self.seen = 0
         self._used.clear()
         self.answers.clear()
 
@@ -139,11 +140,18 @@ class Tenant:
                 self.counters[field] = text
 
     def _forget_closed(self, new: str) -> None:
-        """Of periods that the clock has closed nobody tells: when one begins, only it and the one before are kept."""
+        """Of periods that the clock has closed nobody tells. When one begins, what is older than it goes, but for the
+        latest of that: usage of the hour before comes for a while, and that of the next one may come early."""
         assert self.counters is not None
         meter_and_kind = new.rpartition(":")[0] + ":"
-        same = [field for field in self.counters if field.startswith(meter_and_kind)]
-        for field in sorted(same, key=lambda field: int(field[len(meter_and_kind) :]))[:-1]:
+        begins = len(meter_and_kind)
+        older = [
+            int(field[begins:])
+            for field in self.counters
+            if field.startswith(meter_and_kind) and int(field[begins:]) < int(new[begins:])
+        ]
+        for start in sorted(older)[:-1]:
+            field = f"{meter_and_kind}{start}"
             del self.counters[field]
             self._used.pop(field, None)
 
@@ -226,12 +234,14 @@ class Mirror:
         """A message of partition `number`'s feed came at `now`."""
         partition = self.partitions[number]
         partition.heard = now
-        in_turn = message.prev == partition.applied and message.sequence == partition.sequence
-        if not in_turn and not (message.sequence == partition.sequence and message.applied <= partition.applied):
+        if message.sequence != partition.sequence:
+            self.miss(number)  # counters were replaced, maybe by those of an earlier position
+            partition.applied, partition.sequence = message.applied, message.sequence
+        elif message.prev != partition.applied and message.applied > partition.applied:
             self.miss(number)
         if message.held is not None and message.held > partition.number:
             self.miss(number)  # its changes were told before it
-        partition.applied, partition.sequence = max(message.applied, partition.applied), message.sequence
+        partition.applied = max(message.applied, partition.applied)
         for name, texts in message.counters.items():
             tenant = self.tenants.get(name)
             if tenant is not None and message.applied > tenant.version:
@@ -274,9 +284,8 @@ class Mirror:
         if reading.applied is None or self.is_behind(number, reading):
             return False
         if reading.sequence != partition.sequence:
-            partition.applied, partition.sequence = reading.applied, reading.sequence
-            partition.number = reading.number
             self.miss(number)
+            partition.applied, partition.sequence = reading.applied, reading.sequence
         for name, counters in reading.counters.items():
             tenant = self.tenants.get(name)
             if tenant is not None:
@@ -288,8 +297,17 @@ class Mirror:
         """All that is known of partition `number` is read from now on: how often it has missed something until then."""
         partition = self.partitions[number]
         self.miss(number)
+        if position.applied is not None:  # what a silent writer told last, nobody will hear
+            partition.applied = max(partition.applied, position.applied)
         partition.number = max(partition.number, position.number)
         return partition.gaps
+
+    def went_back(self, number: int, told: int, position: Reading) -> None:
+        """Change `told` of a hold was heard before `position` was asked for: where that has an earlier one, Redis has
+        lost some, and begins to number them anew."""
+        if position.number < told:
+            self.miss(number)
+            self.partitions[number].number = position.number
 
     def verified(self, number: int, gaps: int, now: int, vouched: int) -> bool:
         """Everything known of partition `number` was read since `now`, when the writer vouched for what was accepted

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from enforcement import answers
-from metering.decision import Decision, stands_until
+from metering.decision import Decision, steady
 from metering.entitlement import TenantSnapshot
 
 
@@ -64,7 +64,7 @@ def worth_remembering(
         amount,
         groups,
         now,
-        stands_until(snapshot, decision.feature, now),
+        steady(snapshot, decision.feature, now).end,
         None if right is None else right.max_staleness,
         decision,
         before + mark,

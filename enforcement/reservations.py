@@ -6,28 +6,31 @@ for all gates.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from enforcement import metrics
 from enforcement.gate import Gate
 from enforcement.mirror import Mirror
+from enforcement.scripts import GatheredScripts
 from metering import keys
 from metering.catalog import Limit
-from metering.decision import NO_GROUPS, NOTHING, Decision, Knowledge, Used, decide, standings_of, used_of
-from metering.entitlement import CompiledEntitlement
+from metering.decision import NO_GROUPS, NOTHING, Decision, Knowledge, Used, decide, standings_of, steady, used_of
+from metering.entitlement import CompiledEntitlement, TenantSnapshot
 from metering.errors import Refused, TryLater, Unavailable
 from metering.partition import partition_of
 from metering.period import Period
 from metering.reservation import LONGEST_MS, MOST_UNITS, HoldName, bound, nanos_of, units_of
 
 _LUA = resources.files("enforcement").joinpath("lua")
-Outcome = Literal["granted", "again", "refused", "conflict", "counted"]
+Outcome = Literal["granted", "again", "refused", "conflict", "counted", "too-many"]
+_TURNS = 3
+"""Clocks differ a little, and a period may turn on the way."""
 Settled = Literal["committed", "released", "counted", "unknown", "conflict", "too-much"]
 
 
@@ -48,13 +51,17 @@ class End(NamedTuple):
 
 
 class Reservations:
-    """Of one process. `seconds`: how long Redis is waited for; `longest`: no hold is longer (ms)."""
+    """Of one process. `seconds`: how long Redis is waited for; `longest`: no hold is longer (ms); `most`: holds that a
+    tenant has at a time."""
 
-    def __init__(self, redis: Redis, mirror: Mirror, gate: Gate, seconds: float, longest: int = LONGEST_MS) -> None:
+    def __init__(
+        self, redis: Redis, mirror: Mirror, gate: Gate, seconds: float, longest: int = LONGEST_MS, most: int = 2000
+    ) -> None:
         self._mirror = mirror
         self._gate = gate
-        self._seconds = seconds
         self._longest = longest
+        self._most = most
+        self._scripts = GatheredScripts(redis, seconds)
         self._reserve = redis.register_script(_LUA.joinpath("reserve.lua").read_text())
         self._settle = redis.register_script(_LUA.joinpath("settle.lua").read_text())
 
@@ -73,28 +80,47 @@ class Reservations:
         tenant, _, now = self._gate.find(name.tenant)
         if tenant is None:
             raise Unavailable("plans cannot be read at the moment")
+        for _ in range(_TURNS):
+            answer, now = await self._reserve_at(now, tenant.snapshot, name, amount, ttl, groups)
+            if answer is not None:
+                return answer
+        raise Unavailable(f"no period of {name.feature!r} lasts long enough to look at it")
+
+    async def _reserve_at(
+        self,
+        now: int,
+        snapshot: TenantSnapshot | None,
+        name: HoldName,
+        amount: int,
+        ttl: int,
+        groups: Mapping[str, str],
+    ) -> tuple[Answer | None, int]:
+        """What becomes of it in the periods that are open at `now` (ms UTC); None: by Redis' clock, which is then
+        told, others are."""
         # What a plan refuses needs no counters: nothing is used, and nothing is asked for.
-        refusal = decide(tenant.snapshot, name.feature, 0, _nothing, now, Knowledge("memory", now), groups=groups)
-        right = None if tenant.snapshot is None else tenant.snapshot.entitlements.get(name.feature)
-        if not refusal.allowed or right is None:
+        refusal = decide(snapshot, name.feature, 0, _nothing, now, Knowledge("memory", now), groups=groups)
+        right = None if snapshot is None else snapshot.entitlements.get(name.feature)
+        if not refusal.allowed or right is None or snapshot is None:
             self._gate.count(name.tenant, refusal, now)
-            return Answer("refused", refusal, now)
+            return Answer("refused", refusal, now), now
         if not right.reservable:
             raise Refused("not-reservable", f"the catalog does not say `reservable: true` of {name.feature!r}")
         units = units_of(amount, right.scale)
         if amount <= 0 or nanos_of(units, right.scale) != amount or units > MOST_UNITS:
             raise Refused("invalid-amount", f"`amount` is above 0, below 2^53 units, with {right.scale} decimals")
-        assert tenant.snapshot is not None
-        standings = standings_of(right, tenant.snapshot, _nothing, 0, now)
-        binding = name.feature not in tenant.snapshot.shadow
+        standings = standings_of(right, snapshot, _nothing, 0, now)
+        binding = name.feature not in snapshot.shadow
         bounds = [bound(right, at, binding) for at in standings]
         at = self._at(name.tenant)
         state = [keys.applied(*at), keys.holding(*at)]
         state += [key(*at, name.tenant) for key in (keys.counters, keys.holds, keys.counted)]
         state.append(keys.vouched(*at))
-        asked = [keys.holds_feed(*at), *name, units, ttl, self._longest, right.scale]
+        asked = [keys.holds_feed(*at), *name, units, ttl, self._longest, right.scale, self._most]
+        asked += steady(snapshot, name.feature, now)
         found = await self._run(self._reserve, state, [*asked, *(part for pair in bounds for part in pair)])
         outcome, instant, until, reserved, _, *texts = (part.decode() for part in found)
+        if outcome == "turned":
+            return None, int(instant)
         metrics.RESERVATIONS.labels(outcome).inc()
         if outcome == "recovering":
             raise TryLater(
@@ -107,10 +133,10 @@ class Reservations:
             held, more = held + amount, 0
         used = dict(zip((field for field, _ in bounds), texts, strict=True))
         knowledge = Knowledge("redis", int(instant))
-        decision = decide(tenant.snapshot, name.feature, more, _Counters(used), now, knowledge, held, groups=groups)
+        decision = decide(snapshot, name.feature, more, _Counters(used), now, knowledge, held, groups=groups)
         if outcome in ("granted", "refused"):
             self._gate.count(name.tenant, decision, now)
-        return Answer(cast(Outcome, outcome), decision, int(until))
+        return Answer(cast(Outcome, outcome), decision, int(until)), now
 
     async def commit(self, name: HoldName, amount: int | None) -> End:
         """Keep `amount` (nanos; None: all that is held) until the usage event that names it is counted. Raises
@@ -123,9 +149,8 @@ class Reservations:
         return await self._end(name, "commit", "" if amount is None else units_of(amount, scale), scale)
 
     async def release(self, name: HoldName) -> End:
-        """Hold it no more. Raises Unavailable."""
-        scale = await self._scale(name)
-        return End("unknown", 0, 0) if scale is None else await self._end(name, "release", "", scale)
+        """Hold it no more, also where the plan has lost the feature. Raises Unavailable."""
+        return await self._end(name, "release", "", await self._scale(name) or 0)
 
     async def _end(self, name: HoldName, action: str, units: object, scale: int) -> End:
         at = self._at(name.tenant)
@@ -150,10 +175,9 @@ class Reservations:
             raise Unavailable("no writer has said yet where the counters are")
         return epoch.number, partition_of(tenant, epoch.partitions)
 
-    async def _run(self, script: Any, state: Sequence[str], arguments: Sequence[object]) -> list[bytes]:
+    async def _run(self, script: AsyncScript, state: Sequence[str], arguments: Sequence[object]) -> list[bytes]:
         try:
-            async with asyncio.timeout(self._seconds):
-                return cast(list[bytes], await script(keys=state, args=arguments))
+            return cast(list[bytes], await self._scripts.run(script, state, arguments))
         except (RedisError, OSError, TimeoutError) as error:
             metrics.READS_FAILED.inc()
             raise Unavailable("Redis does not answer") from error

@@ -40,5 +40,8 @@ class Settings(msgspec.Struct, frozen=True):
         float,
         Meta(description="longest reservation; after Redis lost data nothing is reserved for so long", gt=0, le=900),
     ] = 900.0
+    holds: Annotated[
+        int, Meta(description="reservations of one tenant at a time; Redis looks at all of them each time", ge=1)
+    ] = 2000
     batch_checks: Annotated[int, Meta(description="checks of one batch", ge=1, le=10_000)] = 1000
     drain_seconds: Annotated[float, Meta(description="time for requests under way when stopping", ge=0)] = 10.0

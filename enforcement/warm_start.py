@@ -24,6 +24,8 @@ _log = structlog.get_logger(__name__)
 _SECONDS = 5.0
 _AT_ONCE = 100
 """Tenants that are encoded without a pause: some tenths of a millisecond, for checks wait meanwhile."""
+_PAUSE_SECONDS = 0.01
+"""Between them: checks that had to wait are answered, and none of them waits twice."""
 _FORMAT = 3
 
 
@@ -98,13 +100,13 @@ class WarmStart:
         while True:
             await asyncio.sleep(_SECONDS)
             try:
-                await self.save()
+                await self.save(_PAUSE_SECONDS)
             except OSError as error:
                 _log.warning("what the gate knows can't be kept", path=str(self._path), reason=str(error))
 
-    async def save(self) -> None:
-        """Write the file anew. What changes while that lasts may be in it or not: positions are taken first, so that
-        it counts as missed. Raises OSError."""
+    async def save(self, pause: float = 0) -> None:
+        """Write the file anew, with pauses (seconds) for others. What changes while that lasts may be in it or not:
+        positions are taken first, so that it counts as missed. Raises OSError."""
         mirror = self._mirror
         if mirror.epoch is None:
             return
@@ -115,7 +117,7 @@ class WarmStart:
             some = [(name, mirror.tenants.get(name)) for name in names[first : first + _AT_ONCE]]
             rows = [_row(name, its) for name, its in some if its is not None]
             chunks.append(msgspec.msgpack.encode(rows))
-            await asyncio.sleep(0)
+            await asyncio.sleep(pause)
         head = msgspec.json.encode(_Head(_FORMAT, epoch, partitions, fresh, [len(chunk) for chunk in chunks]))
         await asyncio.to_thread(self._write, [head, b"\n", *chunks])
 

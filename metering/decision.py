@@ -281,15 +281,16 @@ def _refusal(snapshot: TenantSnapshot, feature: str, right: CompiledEntitlement 
     return None
 
 
-def stands_until(snapshot: TenantSnapshot, feature: str, now: int) -> int:
-    """The instant (ms UTC) from which on the same question at `now` may have another answer although nothing was used
-    or changed. Without what passes by itself elsewhere: holds, rates and the age of what is known."""
-    changes = [] if snapshot.trial_ends is None else [snapshot.trial_ends]
+def steady(snapshot: TenantSnapshot, feature: str, now: int) -> Period:
+    """The time around `now` in which the same question has the same answer as long as nothing is used or changed.
+    Without what passes by itself elsewhere: holds, rates and the age of what is known."""
+    turns = [] if snapshot.trial_ends is None else [snapshot.trial_ends]
     right = snapshot.entitlements.get(feature)
     if right is not None:
-        changes += [period_at(limit.period, now, snapshot.terms).end for limit in right.limits]
-        changes += [instant for grant in right.grants for instant in (grant.since, grant.until)]
-    return min([instant for instant in changes if instant > now], default=FOREVER)
+        turns += [instant for limit in right.limits for instant in period_at(limit.period, now, snapshot.terms)]
+        turns += [instant for grant in right.grants for instant in (grant.since, grant.until)]
+    before = [instant for instant in turns if instant <= now]
+    return Period(max(before, default=0), min([instant for instant in turns if instant > now], default=FOREVER))
 
 
 def standings_of(

@@ -6,6 +6,7 @@ of Redis' data (enforcement/lua/reserve.lua); but what older epochs hold has to 
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import Any
 
 import structlog
@@ -13,12 +14,12 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from metering import keys
-from metering.clock import SECOND_MS
 from metering.reservation import LONGEST_MS, MOST_UNITS
 from tenancy.epochs import Epoch
 
 _log = structlog.get_logger(__name__)
 _NEVER = MOST_UNITS
+_END = resources.files("streams").joinpath("lua/end_reserving.lua").read_text()
 
 
 async def begin_holds(redis: Redis, older: Epoch | None, epoch: int, partitions: int) -> None:
@@ -28,21 +29,15 @@ async def begin_holds(redis: Redis, older: Epoch | None, epoch: int, partitions:
     this is done again. Where Redis does not answer, gates find out by waiting.
     """
     try:
-        # redis-py types answers for both of its clients at once
-        server: Any = await redis.info("server")
-        seconds, _ = await redis.time()
-        run, now = server["run_id"], int(seconds) * SECOND_MS
         since = 0
+        end = redis.register_script(_END)
         for partition in range(older.partitions if older is not None else 0):
             assert older is not None
-            key = keys.holding(older.epoch, partition)
-            pipe = redis.pipeline(transaction=True)
-            pipe.hmget(key, ["run", "latest"])
-            pipe.hset(key, items=["run", run, "since", str(_NEVER)])
-            pipe.hsetnx(key, "latest", str(now + LONGEST_MS))
-            (known, latest), *_ = await pipe.execute()
-            trusted = known is not None and known.decode() == run and latest is not None
-            since = max(since, int(latest) if trusted else now + LONGEST_MS)
+            # redis-py types answers for both of its clients at once
+            latest: Any = await end(keys=[keys.holding(older.epoch, partition)], args=[LONGEST_MS, _NEVER])
+            since = max(since, int(latest))
+        server: Any = await redis.info("server")
+        run = server["run_id"]
         pipe = redis.pipeline(transaction=False)
         for partition in range(partitions):
             mark = ["run", run, "since", str(since), "latest", str(since)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from metering.errors import Halt, Unavailable
+from streams.consumer import LogConsumer
 from streams.frame import Record
 
 _LOOK_MS = 5_000
@@ -17,7 +18,7 @@ _LOOK_MS = 5_000
 class PartitionLog:
     """Reads `partition` of `topic` through a consumer to which it is assigned; the consumer resets no offsets."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, topic: str, partition: int) -> None:
+    def __init__(self, consumer: LogConsumer, topic: str, partition: int) -> None:
         self._consumer = consumer
         self._tp = TopicPartition(topic, partition)
         self._next = 0
@@ -84,11 +85,9 @@ class PartitionLog:
         raise Unavailable(f"Kafka: no answer for offset {offset} of {self._tp.topic} partition {self._tp.partition}")
 
     def caught_up(self, offset: int) -> int | None:
-        """The instant (ms UTC) at which the broker last said that `offset` is the last one; None: it did not."""
-        if self._tp not in self._consumer.assignment():
-            return None
-        said = self._consumer.last_poll_timestamp(self._tp)
-        return int(said) if said is not None and self._consumer.highwater(self._tp) == offset + 1 else None
+        """The last instant (ms UTC) known at which there was nothing behind `offset`, by the broker's answer to a
+        question asked then; None: there was more."""
+        return self._consumer.caught_up(self._tp, offset)
 
     def lag(self) -> int | None:
         """Records not yet read, as far as the last fetch knows (right on every broker, unlike end_offsets)."""

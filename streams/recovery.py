@@ -94,7 +94,7 @@ class Recovery:
         token = secrets.token_hex(8)
         _log.info("rebuilding", where=self._name, offset=prefix)
         before = await self._state.applied()
-        if before is not None and before.offset > prefix:
+        if before is None or before.offset > prefix:  # holds of what is counted again may be gone
             await self._state.distrust_holds()
         if not await self._state.begin_rebuild(token):
             raise Unavailable("another rebuild has begun")

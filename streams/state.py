@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from metering import feed, keys
+from metering.clock import SECOND_MS
 from metering.crossing import Crossing, encode
 from metering.feed import FeedMessage
 from streams.voids import VoidIndex
@@ -88,11 +89,14 @@ class PartitionState:
         (applied,) = await self._wire.transaction([self._ask_applied])
         return _applied(applied)
 
-    async def look(self) -> tuple[Applied | None, int]:
-        """`applied`, and the number of the last change of a hold (metering/keys.py: holding)."""
+    async def look(self) -> tuple[Applied | None, int, int]:
+        """`applied`, the number of the last change of a hold (metering/keys.py: holding), and what time it is for
+        Redis (ms UTC)."""
         holding = _command("HMGET", keys.holding(*self._at), "number")
-        applied, (number,) = await self._wire.transaction([self._ask_applied, holding])
-        return _applied(applied), int(number or 0)
+        applied, (number,), (seconds, micros) = await self._wire.transaction(
+            [self._ask_applied, holding, _command("TIME")]
+        )
+        return _applied(applied), int(number or 0), int(seconds) * SECOND_MS + int(micros) // 1000
 
     async def ask(self, buckets: Iterable[int], digests: Sequence[bytes], clock: int) -> Answer:
         """Step 2: `applied`, the digests in every bucket that has any, and what is closed at `clock`.
@@ -263,7 +267,7 @@ class PartitionState:
 
     async def distrust_holds(self) -> None:
         """What was held may be used and not counted any more: nothing is reserved until none of it can last."""
-        await self._wire.transaction([_command("DEL", keys.holding(*self._at))])
+        await self._wire.transaction([_command("HDEL", keys.holding(*self._at), "run")])
 
     def set_voids(self, index: VoidIndex) -> list[Operation]:
         """Replace these entries of the void index."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from mode import Service
 from redis.asyncio import Redis
@@ -21,6 +21,7 @@ from metering.errors import Unavailable
 from service.health import Health
 from service.watch import Watch
 from streams import metrics
+from streams.consumer import LogConsumer
 from streams.control import ControlPlane
 from streams.crossings import Outbox
 from streams.epochs import EpochTurn
@@ -91,7 +92,7 @@ class LedgerWriter(Service):  # type: ignore[misc]
         self._inserts = Inserts(self._clickhouse)
         self._producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all")
         await self._patiently("Kafka", self._producer.start)
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = LogConsumer(
             bootstrap_servers=settings.kafka,
             group_id=GROUP,
             enable_auto_commit=False,

@@ -50,6 +50,8 @@ _READ_MS = 500
 _TURN_SECONDS = 0.2
 _COMPARED_AT_ONCE = 500
 _UNTOLD_SECONDS = 10.0
+CLOCKS_DIFFER_MS = 500
+"""By which the broker's clock may go ahead of Redis' while a backlog is worked off."""
 _LEDGER_CHECK_EVERY = 10
 """In looks at Redis: the ledger can only be older after somebody put it back, and asking it costs more."""
 
@@ -106,6 +108,8 @@ class PartitionWriter:
         self._voids: VoidIndex = {}
         self._mark = -1
         self._closed_at = -1
+        self._ahead = 0
+        """How far the clock here goes ahead of that of Redis, by which holds end; ms, at most."""
         self._generation = -1
         self._counted: CountedMeters | None = None
         self.vitals = Vitals()
@@ -372,10 +376,15 @@ class PartitionWriter:
         await self._state.publish(message)
 
     def _vouched(self) -> int:
-        """Everything that was accepted before this instant (ms UTC) is in the counters: when the broker last said that
-        there is no more, or else when the last record that was applied was accepted."""
+        """Everything that was accepted before this instant (ms UTC) is in the counters: when the broker was last asked
+        and had no more, by Redis' clock; or when it took the last record that was applied, by its own, of which is
+        known only that it is kept right. What comes behind a closing frame is counted in the next epoch: nobody here
+        can say when."""
+        if self._closed_at >= 0:
+            return 0
+        taken = self._applied.clock - CLOCKS_DIFFER_MS
         caught_up = self._log.caught_up(self._applied.offset)
-        return min(self._applied.clock if caught_up is None else caught_up, self._control.now())
+        return taken if caught_up is None else max(taken, caught_up - self._ahead)
 
     async def _tell_crossings(self) -> None:
         """Empty the outbox into Kafka. What Kafka does not take now waits there, and batches do not."""
@@ -429,7 +438,8 @@ class PartitionWriter:
 
     async def _look(self, ledger_too: bool) -> None:
         """Between batches: is the state still where it was left, is the ledger, do the counters count the right way?"""
-        found, held = await self._state.look()
+        found, held, redis_time = await self._state.look()
+        self._ahead = max(0, self._control.now() - redis_time)
         if found != self._applied:
             raise Moved(f"applied is {found}, not {self._applied}")
         if ledger_too:

@@ -1,14 +1,17 @@
 -- Hold an amount of a feature if every limit has room for what is used, what is held and this.
 -- KEYS: applied, holding, counters, holds and counted of the tenant, vouched (metering/keys.py).
--- ARGV: channel, tenant, feature, id, amount, ttl, longest ttl (ms), scale of the meter, then for each limit the field of
---   its counter and the most that fits (units; empty: not binding).
+-- ARGV: channel, tenant, feature, id, amount, ttl, longest ttl (ms), scale of the meter, most holds of the tenant, from
+--   when until when (ms) what follows is so, then for each limit the field of its counter and the most that fits (units;
+--   empty: not binding).
 -- Answers {outcome, now, until, reserved, amount, counter texts...}; `until`: when the hold ends or, recovering, when
 --   reservations begin again; `reserved`: what others hold. Outcomes: granted, again (held by this id already), refused,
---   conflict (this id holds another amount), counted (its usage is in already), recovering.
+--   conflict (this id holds another amount), counted (its usage is in already), too-many (holds), recovering, turned
+--   (it is another time: ask about the limits of now).
 -- A hold counts until everything that was accepted in its time is in the counters: while the writer is behind, that is
 -- longer than its time.
 -- Exact: every number is an integer below 2^53 or stands for one that is larger than any limit.
 local MANY = 9007199254740992
+local FORGOTTEN = 30 * 86400000
 
 local function text(number)
   return string.format('%.0f', number)
@@ -27,39 +30,45 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return {'recovering', text(now), text(now + 1000), '0', '0'}
 end
+if now < tonumber(ARGV[10]) or now >= tonumber(ARGV[11]) then
+  return {'turned', text(now), text(now), '0', '0'}
+end
 
 -- Another server, or one begun anew, may lack what was held: until nothing of that can last, nothing is granted.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local mark = redis.call('HMGET', KEYS[2], 'run', 'since', 'latest')
 if mark[1] ~= run then
-  mark[2] = text(now + tonumber(ARGV[7]))
-  mark[3] = mark[2]
+  mark[2] = text(math.max(tonumber(mark[2] or '0'), now + tonumber(ARGV[7])))
+  mark[3] = text(math.max(tonumber(mark[3] or '0'), now + tonumber(ARGV[7])))
   redis.call('HSET', KEYS[2], 'run', run, 'since', mark[2], 'latest', mark[3])
 end
-if now < tonumber(mark[2]) then
-  return {'recovering', text(now), mark[2], '0', '0'}
-end
-
+-- What was held and is lost may have been used until then: that has to be counted, not only over.
 local counted_until = math.min(now, tonumber(redis.call('GET', KEYS[6]) or '0'))
+if counted_until < tonumber(mark[2]) then
+  return {'recovering', text(now), text(math.max(tonumber(mark[2]), now + 1000)), '0', '0'}
+end
 local prefix, amount, ttl = ARGV[3] .. ':', tonumber(ARGV[5]), tonumber(ARGV[6])
 local own = prefix .. ARGV[4]
-local reserved, mine = 0, nil
+local reserved, mine, holds = 0, nil, 0
 local all = redis.call('HGETALL', KEYS[4])
 for at = 1, #all, 2 do
   local field, hold = all[at], all[at + 1]
   local held, expires = string.match(hold, '^%a+ (%d+) %d+ (%d+)$')
   if tonumber(expires) <= counted_until then
     redis.call('HDEL', KEYS[4], field)
-  elseif field == own then
-    mine = hold
-  elseif string.sub(field, 1, #prefix) == prefix then
-    reserved = math.min(reserved + tonumber(held), MANY)
+  else
+    holds = holds + 1
+    if field == own then
+      mine = hold
+    elseif string.sub(field, 1, #prefix) == prefix then
+      reserved = math.min(reserved + tonumber(held), MANY)
+    end
   end
 end
 
 local fits = true
 local texts = {}
-for at = 9, #ARGV, 2 do
+for at = 12, #ARGV, 2 do
   local used = redis.call('HGET', KEYS[3], ARGV[at]) or '0'
   texts[#texts + 1] = used
   if ARGV[at + 1] ~= '' then
@@ -85,13 +94,18 @@ end
 if not fits then
   return answer('refused', text(now))
 end
+-- All of them are looked at each time: one tenant must not keep Redis busy for the others.
+if holds >= tonumber(ARGV[9]) then
+  return answer('too-many', text(now))
+end
 local expires = text(now + ttl)
 local hold = 'held ' .. ARGV[5] .. ' ' .. ARGV[6] .. ' ' .. expires
 redis.call('HSET', KEYS[4], own, hold)
--- Commit may keep it as long again; a tenant that never comes back leaves nothing behind.
+-- Commit may keep it as long again; a tenant that never comes back leaves nothing behind, but not while a writer that
+-- stands still over some holidays may have to count it.
 local latest = math.max(tonumber(mark[3]), now + 2 * ttl)
 redis.call('HSET', KEYS[2], 'latest', text(latest))
-redis.call('PEXPIREAT', KEYS[4], text(latest + 86400000))
+redis.call('PEXPIREAT', KEYS[4], text(latest + FORGOTTEN))
 local number = redis.call('HINCRBY', KEYS[2], 'number', 1)
 redis.call('PUBLISH', ARGV[1], number .. ' ' .. ARGV[2] .. ' ' .. own .. ' ' .. hold)
 return answer('granted', expires)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from metering import keys
+from metering.period import FOREVER
 from metering.quantity import ONE, render
 from metering.reservation import MOST_UNITS, nanos_of, units_of
 from streams.holds import begin_holds
@@ -45,14 +46,22 @@ class Holder:
         await self.redis.set(keys.vouched(*AT), NEVER_BEHIND)
         await begin_holds(self.redis, None, AT[0], 1)
 
-    async def reserve(self, id: str, units: int, limit: int, ttl: int = 60_000) -> str:
+    async def reserve(
+        self,
+        id: str,
+        units: int,
+        limit: int,
+        ttl: int = 60_000,
+        most: int = 1000,
+        when: tuple[int, int] = (0, FOREVER),
+    ) -> str:
         names = [
             keys.applied(*AT),
             keys.holding(*AT),
             *(key(*AT, "t") for key in (keys.counters, keys.holds, keys.counted)),
             keys.vouched(*AT),
         ]
-        asked: list[Any] = ["ch", "t", "f", id, units, ttl, 900_000, self.scale, FIELD, limit]
+        asked: list[Any] = ["ch", "t", "f", id, units, ttl, 900_000, self.scale, most, *when, FIELD, limit]
         answer: Any = await self.redis.eval(RESERVE, len(names), *names, *asked)
         return str(answer[0].decode())
 

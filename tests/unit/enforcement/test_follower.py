@@ -89,6 +89,8 @@ class Silent:
 
     async def subscribe(self, *_: Any) -> None: ...
 
+    async def ping(self) -> None: ...
+
     async def get_message(self, timeout: float) -> None:  # noqa: ASYNC109 (as redis-py has it)
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):

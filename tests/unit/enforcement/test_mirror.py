@@ -45,6 +45,30 @@ def test_of_periods_that_are_over_nothing_is_kept() -> None:
     }
 
 
+def test_a_late_event_of_the_hour_before_takes_nothing_from_this_one() -> None:
+    known = mirror("acme")
+    this = counter_field("calls", "hour", NOW)
+    for applied, hour, text in ((1, 0, "1000"), (2, 1, "1"), (3, -1, "1"), (4, -2, "1")):
+        field = counter_field("calls", "hour", NOW + hour * HOUR_MS)
+        known.hear(0, FeedMessage(applied - 1, applied, NOW, NOW, "a", {"acme": [field, text]}), NOW)
+    assert (known.tenants["acme"].counters or {})[this] == "1000"
+
+
+def test_whose_counters_came_later_is_as_old_as_they_are() -> None:
+    known = mirror()
+    known.plan("acme", None).seen = known.plans_fresh = NOW + 60_000
+    known.accepts(0, Reading(0, "a", {"acme": {}}, {"acme": {}}, 0, NOW))
+    assert known.as_of(known.tenants["acme"]) == NOW
+
+
+def test_what_a_silent_writer_told_last_is_not_read_again_for_ever() -> None:
+    known = mirror("acme")
+    position = Reading(7, "a", {}, {}, 0, NOW)
+    gaps = known.begin_again(0, position)
+    assert known.verified(0, gaps, NOW, NOW)
+    assert known.is_as(0, position)
+
+
 def test_holds_that_have_ended_are_not_kept_of_who_only_reserves() -> None:
     known = mirror("acme")
     for number in range(1, 10_001):
