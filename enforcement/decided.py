@@ -35,13 +35,13 @@ class Tally:
         self._most = most
         self._counts: dict[Slot, int] = {}
 
-    def add(self, tenant: str, decision: Decision, now: int) -> None:
-        """Count a decision made at `now` (ms UTC)."""
+    def add(self, tenant: str, decision: Decision, now: int, known: bool = True) -> None:
+        """Count a decision made at `now` (ms UTC); `known`: the catalog has such a feature."""
         reason = decision.reason
         slot = Slot(
             now // MINUTE_MS,
             "" if decision.standing is None and reason in _NOBODYS else tenant,
-            "" if reason == "unknown-feature" or reason in _NOBODYS else decision.feature,
+            decision.feature if known else "",
             reason,
             decision.source,
             decision.allowed,

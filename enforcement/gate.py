@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ from enforcement.rates import Rates
 from enforcement.remembered import worth_remembering
 from metering.clock import Clock
 from metering.decision import NO_GROUPS, Decision, Knowledge, Rule, decide, not_known, slowed
+
+AT_ONCE = 50
+"""Answers of a batch without a pause: some tenths of a millisecond."""
 
 
 class Check(NamedTuple):
@@ -49,7 +53,7 @@ class Gate:
         now, as_of = self._clock.now_ms(), self._mirror.as_of(tenant)
         known = tenant.answers.get(check.feature)
         if known is not None and known.stands(check.amount, check.groups, now, as_of):
-            self.count(check.tenant, known.decision, now)
+            self.count(check.tenant, known.decision, now, True)
             return known.as_of(as_of)
         decision = self._decide(check, tenant, False, now)
         text = answers.encode(decision)
@@ -59,12 +63,15 @@ class Gate:
         return text
 
     async def check(self, checks: Sequence[Check], rules: list[Rule] | None = None) -> list[Decision]:
-        """The answers, in order."""
+        """The answers, in order; others are answered in between."""
         loaded = await self.know({check.tenant for check in checks})
-        now = self._clock.now_ms()
-        return [
-            self._decide(check, self._mirror.find(check.tenant), check.tenant in loaded, now, rules) for check in checks
-        ]
+        decisions: list[Decision] = []
+        for check in checks:
+            if len(decisions) % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
+            tenant = self._mirror.find(check.tenant)
+            decisions.append(self._decide(check, tenant, check.tenant in loaded, self._clock.now_ms(), rules))
+        return decisions
 
     async def know(self, tenants: set[str]) -> set[str]:
         """Get to know these; answers which had to be read just now."""
@@ -96,11 +103,11 @@ class Gate:
         if right is not None and right.rates and decision.allowed:
             at = self._rates.slowed(right.rates, check.tenant, check.feature, check.subject, check.amount, now, rules)
             decision = decision if at is None else slowed(decision, at)
-        self.count(check.tenant, decision, now)
+        self.count(check.tenant, decision, now, snapshot is not None and check.feature in snapshot.features)
         return decision
 
-    def count(self, tenant: str, decision: Decision, now: int) -> None:
-        """What was decided at `now` (ms UTC), of a check or a reservation."""
+    def count(self, tenant: str, decision: Decision, now: int, known: bool) -> None:
+        """What was decided at `now` (ms UTC), of a check or a reservation; `known`: the catalog has such a feature."""
         metrics.answered(decision.reason, decision.source, decision.shadowed)
         if self._tally is not None:
-            self._tally.add(tenant, decision, now)
+            self._tally.add(tenant, decision, now, known)

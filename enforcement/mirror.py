@@ -167,7 +167,8 @@ class Tenant:
 
 
 class Mirror:
-    """At most `size` tenants; whom nobody asked for longest goes first."""
+    """At most `size` tenants; whom nobody asked for longest goes first, and before them names that nobody bears: those
+    are without number."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -182,7 +183,7 @@ class Mirror:
     def find(self, tenant: str) -> Tenant | None:
         """A tenant that is known."""
         found = self.tenants.get(tenant)
-        if found is not None:
+        if found is not None and found.text is not None:
             self.tenants.move_to_end(tenant)
         return found
 
@@ -223,9 +224,11 @@ class Mirror:
         known = self.tenants.get(name)
         if known is None:
             home = 0 if self.epoch is None else partition_of(name, self.epoch.partitions)
-            known = self.tenants[name] = Tenant(text, None if text is None else decode(text), home)
-            if len(self.tenants) > self._size:
+            if len(self.tenants) == self._size:
                 self.tenants.popitem(last=False)
+            known = self.tenants[name] = Tenant(text, None if text is None else decode(text), home)
+            if text is None:
+                self.tenants.move_to_end(name, last=False)
         else:
             known.planned(text)
         return known

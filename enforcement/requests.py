@@ -11,6 +11,7 @@ import msgspec
 
 from enforcement.gate import Check
 from metering import quantity
+from metering.catalog import TENANT_NAME
 from metering.clock import SECOND_MS
 from metering.decision import NO_GROUPS
 from metering.label import text_of
@@ -134,8 +135,11 @@ def hold_named(text: str, own: str | None) -> HoldName | None:
 
 
 def visible(tenant: str, own: str | None) -> str:
-    """The tenant to look for: another tenant's name and one that does not exist are the same to a tenant's key."""
-    return tenant if own is None or tenant == own else NOBODY
+    """The tenant to look for: another tenant's name and one that does not exist are the same to a tenant's key, and
+    nobody bears what is no name."""
+    if own is None:
+        return tenant if TENANT_NAME.fullmatch(tenant) else NOBODY
+    return tenant if tenant == own else NOBODY
 
 
 def _decoded(decode: Any, body: bytes) -> Any:
@@ -151,6 +155,8 @@ def _checked(request: CheckRequest, own: str | None) -> Check:
     tenant = request.tenant if request.tenant is not None else own
     if tenant is None:
         raise Problem(422, "invalid-request", "a key of the platform has to name the `tenant`")
+    if len(request.feature) > _LONGEST:
+        raise Problem(422, "invalid-request", f"`feature` has at most {_LONGEST} characters")
     amount = quantity.parse(request.amount, quantity.SCALE, signed=False)
     return Check(visible(tenant, own), request.feature, amount, _groups(request.groups), _subject(request.subject))
 

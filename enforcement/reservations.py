@@ -101,7 +101,8 @@ class Reservations:
         refusal = decide(snapshot, name.feature, 0, _nothing, now, Knowledge("memory", now), groups=groups)
         right = None if snapshot is None else snapshot.entitlements.get(name.feature)
         if not refusal.allowed or right is None or snapshot is None:
-            self._gate.count(name.tenant, refusal, now)
+            known = snapshot is not None and name.feature in snapshot.features
+            self._gate.count(name.tenant, refusal, now, known)
             return Answer("refused", refusal, now), now
         if not right.reservable:
             raise Refused("not-reservable", f"the catalog does not say `reservable: true` of {name.feature!r}")
@@ -114,7 +115,7 @@ class Reservations:
         at = self._at(name.tenant)
         state = [keys.applied(*at), keys.holding(*at)]
         state += [key(*at, name.tenant) for key in (keys.counters, keys.holds, keys.counted)]
-        state.append(keys.vouched(*at))
+        state += [keys.vouched(*at), keys.config(*at)]
         asked = [keys.holds_feed(*at), *name, units, ttl, self._longest, right.scale, self._most]
         asked += steady(snapshot, name.feature, now)
         found = await self._run(self._reserve, state, [*asked, *(part for pair in bounds for part in pair)])
@@ -135,7 +136,7 @@ class Reservations:
         knowledge = Knowledge("redis", int(instant))
         decision = decide(snapshot, name.feature, more, _Counters(used), now, knowledge, held, groups=groups)
         if outcome in ("granted", "refused"):
-            self._gate.count(name.tenant, decision, now)
+            self._gate.count(name.tenant, decision, now, True)
         return Answer(cast(Outcome, outcome), decision, int(until)), now
 
     async def commit(self, name: HoldName, amount: int | None) -> End:

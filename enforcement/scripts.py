@@ -26,7 +26,7 @@ class _Call(NamedTuple):
 
 
 class GatheredScripts:
-    """Of one client of Redis. No round waits longer than `seconds`; where one fails, who waits for the next does too."""
+    """Of one client of Redis. No round takes longer than `seconds`; where one fails, the next has too."""
 
     def __init__(self, redis: Redis, seconds: float) -> None:
         self._redis = redis

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,6 +67,8 @@ class WarmStart:
     def __init__(self, mirror: Mirror, path: Path) -> None:
         self._mirror = mirror
         self._path = path
+        self._saves = 0
+        self._writing = threading.Lock()
 
     def load(self) -> int:
         """Fill the mirror with what was kept; how many tenants that are."""
@@ -119,9 +122,16 @@ class WarmStart:
             chunks.append(msgspec.msgpack.encode(rows))
             await asyncio.sleep(pause)
         head = msgspec.json.encode(_Head(_FORMAT, epoch, partitions, fresh, [len(chunk) for chunk in chunks]))
-        await asyncio.to_thread(self._write, [head, b"\n", *chunks])
+        self._saves += 1
+        await asyncio.to_thread(self._write, self._saves, [head, b"\n", *chunks])
 
-    def _write(self, parts: Sequence[bytes]) -> None:
+    def _write(self, number: int, parts: Sequence[bytes]) -> None:
+        # A thread goes on when whoever waits for it is cancelled: it must not overtake the save of the end.
+        with self._writing:
+            if number == self._saves:
+                self._write_now(parts)
+
+    def _write_now(self, parts: Sequence[bytes]) -> None:
         beside = self._path.with_name(f"{self._path.name}.new")
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.writelines(parts)

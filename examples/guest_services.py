@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from aiohttp import web
 
 from enforcement.client import Gate, Question, gated, middleware
 from ingest.client import Emitter
+from metering.errors import Refused, Unavailable
 
 CALL_SECONDS = 600
 """Held when a call begins: longer ones are cut off by the voice platform."""
@@ -81,13 +83,15 @@ class GuestServices:
     async def end_call(self, request: web.Request) -> web.Response:
         """`{seconds}`: what was used of the hold is kept until the event that names it is counted."""
         id, seconds = request.match_info["id"], (await request.json())["seconds"]
-        call = self._calls.pop(id)
+        call = self._calls[id]
         named = {}
         if call.reservation is not None:
-            await self._gate.commit(call.reservation, seconds)
             named["reservationid"] = call.reservation
+            with suppress(Unavailable, Refused):  # the call was made: it is told whatever the gate says
+                await self._gate.commit(call.reservation, seconds)
         data = {"duration_seconds": seconds, "language": call.language, "property": call.property, "concurrent": 1}
         await self._emit(call.hotel, "call.completed", data, id=f"call-{id}", subject=call.guest, **named)
+        del self._calls[id]
         return web.json_response({})
 
     async def request(self, request: web.Request) -> web.Response:

@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from metering import counter, quantity
 from metering.catalog import Limit
@@ -128,8 +129,9 @@ class Rule(NamedTuple):
 class Decision(msgspec.Struct, frozen=True):
     """The answer. Quantities as exact decimal strings, instants in ms UTC, None where the feature has no such thing.
 
-    The numbers are those of the limit that decides: the one that denies, else the one with the least left. `policy` is
-    the rule that counts there: its `on_exceed`, or the feature's `on_unknown` when usage is not known.
+    The numbers are those of the limit that decides: of those that deny the one with the least left, else the one that
+    is passed, else the one with the least left. `policy` is the rule that counts there: its `on_exceed`, or the
+    feature's `on_unknown` when usage is not known. `policy_version`: of the catalog by which the plan was read.
     """
 
     allowed: bool
@@ -141,6 +143,7 @@ class Decision(msgspec.Struct, frozen=True):
     policy: str | None = None
     mode: Mode = "enforce"
     value: Any = None
+    policy_version: int | None = None
     shadowed: bool = False
     """Whether it is allowed by the shadow mode alone."""
 
@@ -209,9 +212,13 @@ def decide(
     """May it? `amount` and `reserved` in nanos; `groups`: of what it is, by dimension. Each rule that is looked at is
     added to `rules`."""
     decision = _decide(snapshot, feature, amount, used, now, knowledge, reserved, rules, groups)
-    if snapshot is not None and feature in snapshot.shadow:
-        return msgspec.structs.replace(decision, allowed=True, mode="shadow", shadowed=not decision.allowed)
-    return decision
+    if snapshot is None:
+        return decision
+    version = snapshot.catalog_version
+    if feature in snapshot.shadow:
+        shadowed = not decision.allowed
+        return replace(decision, allowed=True, mode="shadow", shadowed=shadowed, policy_version=version)
+    return replace(decision, policy_version=version)
 
 
 def _decide(
@@ -329,7 +336,7 @@ def _judge(
     for at in standings:
         exceeds = at.exceeds(right.aggregation, amount)
         if exceeds and at.limit.on_exceed == "block":
-            denies = denies or at
+            denies = at if denies is None or _left(at) < _left(denies) else denies
         elif exceeds:
             over = over or at
         elif at.used is None and at.allowance is not None:
@@ -356,7 +363,7 @@ def _judge(
 def slowed(decision: Decision, at: Slowed) -> Decision:
     """What is allowed so far, but comes too fast for a rate; shadow mode allows that too."""
     shadow = decision.mode == "shadow"
-    return msgspec.structs.replace(
+    return replace(
         decision, allowed=shadow, reason="rate-limited", standing=at, policy=at.limit.on_exceed, shadowed=shadow
     )
 

@@ -67,8 +67,14 @@ def expiries(epoch: int, partition: int) -> str:
 
 
 def config(epoch: int, partition: int) -> str:
-    """String: fingerprint of the meters and billing terms by which the counters were counted."""
+    """String: fingerprint of the meters and billing terms by which the counters were counted, then the `counted_kind`
+    of all that have counters, each between blanks."""
     return _partition(epoch, partition, "config")
+
+
+def counted_kind(meter: str, kind: str) -> str:
+    """What the fields of a meter's counters of one kind of period begin with."""
+    return f"{meter}:{kind}"
 
 
 def sequence(epoch: int, partition: int) -> str:
@@ -105,7 +111,7 @@ def counted(epoch: int, partition: int, tenant: str) -> str:
 def holding(epoch: int, partition: int) -> str:
     """Hash that vouches for a partition's holds: `run` (of the server that has all of them), `since` (instant in ms
     from which reservations are allowed), `latest` (until when a hold may last), `number` of the last change told on
-    `holds_feed`."""
+    `holds_feed`, and, while there is no `applied`, `counted`: the offset up to which holds were ended as counted."""
     return _partition(epoch, partition, "holding")
 
 

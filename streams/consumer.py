@@ -20,25 +20,31 @@ class End(NamedTuple):
 
 
 class Ends:
-    """What was said of one log, the oldest first; of very many only some are kept."""
+    """What was said of one log, the oldest first; the longer its reader is behind, the further apart."""
 
     def __init__(self) -> None:
         self._said: deque[End] = deque()
+        self._apart = 0
+        """ms, at least."""
 
     def add(self, said: End) -> None:
         """The broker has answered."""
         if self._said and said.end < self._said[-1].end:
             self._said.clear()  # another log
-        if self._said and said.end == self._said[-1].end:
+        again = bool(self._said) and said.end == self._said[-1].end
+        if again or (len(self._said) > 1 and said.asked - self._said[-2].asked < self._apart):
             self._said.pop()
         elif len(self._said) == _MOST:
             self._said = deque(list(self._said)[::2])
+            self._apart = 2 * (said.asked - self._said[0].asked) // _MOST
         self._said.append(said)
 
     def caught_up(self, offset: int) -> int | None:
         """The last instant (ms UTC) known at which there was nothing behind `offset`; asked with ever greater ones."""
         while len(self._said) > 1 and self._said[1].end <= offset + 1:
             self._said.popleft()
+        if len(self._said) == 1:
+            self._apart = 0
         return self._said[0].asked if self._said and self._said[0].end <= offset + 1 else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import NamedTuple
 
+from metering import keys
 from metering.catalog import Catalog
 from metering.clock import Clock
 from metering.crossing import Thresholds, thresholds_of
@@ -118,7 +119,9 @@ class ControlPlane:
         return {tenant: own for tenant, own in every.items() if partition_of(tenant, partitions) == partition}
 
     def fingerprint(self, partition: int, partitions: int, bucket_ms: int) -> str:
-        """Changes whenever the state of the partition would have to be made differently from the same log."""
+        """Changes whenever the state of the partition would have to be made differently from the same log; names what
+        is counted (metering/keys.py: config)."""
         terms = sorted(self.terms_of(partition, partitions).items())
         text = repr((bucket_ms, sorted(self.meters.of.items()), terms))
-        return blake2b(text.encode(), digest_size=8).hexdigest()
+        counted = [keys.counted_kind(meter, kind) for meter, (_, kinds) in self.meters.of.items() for kind in kinds]
+        return " ".join([blake2b(text.encode(), digest_size=8).hexdigest(), *sorted(counted), ""])

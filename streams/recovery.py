@@ -93,8 +93,8 @@ class Recovery:
         vitals.recovering(f"rebuilding the state at offset {prefix} from the ledger")
         token = secrets.token_hex(8)
         _log.info("rebuilding", where=self._name, offset=prefix)
-        before = await self._state.applied()
-        if before is None or before.offset > prefix:  # holds of what is counted again may be gone
+        counted = await self._state.counted_upto()
+        if counted is not None and counted > prefix:  # the holds of what is behind are gone, and so is what it used
             await self._state.distrust_holds()
         if not await self._state.begin_rebuild(token):
             raise Unavailable("another rebuild has begun")

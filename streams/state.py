@@ -152,7 +152,19 @@ class PartitionState:
 
     async def forget(self) -> None:
         """Remove `applied`: nobody trusts the state any more, and its writer rebuilds it from the ledger."""
+        await self.counted_upto()
         await self._wire.transaction([_command("DEL", self._applied, self._vouched)])
+
+    async def counted_upto(self) -> int | None:
+        """Up to which offset holds were ended because their usage was counted; None: of none that are still known.
+        Remembered, for it is asked again when `applied` is gone."""
+        asked = _command("HMGET", keys.holding(*self._at), "counted")
+        applied, (counted,) = await self._wire.transaction([self._ask_applied, asked])
+        found = _applied(applied)
+        if found is None:
+            return None if counted is None else int(counted)
+        await self._wire.transaction([_command("HSET", keys.holding(*self._at), "counted", found.offset)])
+        return found.offset
 
     async def snapshot(self, unique: Container[str]) -> Snapshot:
         """The whole state but its members, as it stands at one moment; `unique`: meters that count distinct values."""

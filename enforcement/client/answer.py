@@ -11,6 +11,7 @@ import msgspec
 from enforcement.client.question import Question
 from metering.clock import SECOND_MS, SystemClock, parse_iso
 from metering.quantity import from_text
+from metering.rate import PERIODS
 
 OnUnknown = Literal["closed", "open"]
 _TYPE = "https://tallygate.dev/problems/"
@@ -31,6 +32,7 @@ class Answer(msgspec.Struct, frozen=True):
     period: str | None = None
     resets_at: str | None = None
     policy: str | None = None
+    policy_version: int | None = None
     mode: str = "enforce"
     value: Any = None
     approximate: bool = False
@@ -42,7 +44,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     def headers(self) -> dict[str, str]:
         """The numbers as the gate's forward-auth gives them; what the feature hasn't got is left out.
-        `Retry-After` tells who is too fast when to come again."""
+        `Retry-After` and the RateLimit fields tell who is too fast when to come again."""
         named = {
             "Reason": self.reason,
             "Feature": quote(self.feature, errors="replace"),
@@ -51,12 +53,17 @@ class Answer(msgspec.Struct, frozen=True):
             "Remaining": self.remaining,
             "Resets-At": self.resets_at,
             "Source": self.source,
+            "Policy-Version": None if self.policy_version is None else str(self.policy_version),
             "As-Of": self.as_of,
         }
         headers = {f"X-Tallygate-{name}": text for name, text in named.items() if text is not None}
-        if self.status == 429 and self.resets_at is not None:
+        if self.status == 429 and self.resets_at is not None and self.period in PERIODS:
             left = parse_iso(self.resets_at) - SystemClock().now_ms()
-            headers["Retry-After"] = str(max(1, -(-left // SECOND_MS)))
+            wait = max(1, -(-left // SECOND_MS))
+            headers["Retry-After"] = str(wait)
+            window = PERIODS[self.period] // SECOND_MS
+            headers["RateLimit-Policy"] = f'"{self.feature}";q={self.limit};w={window}'
+            headers["RateLimit"] = f'"{self.feature}";r=0;t={wait}'
         return headers
 
     def problem(self) -> bytes:
@@ -77,24 +84,27 @@ class Fallback:
     def __init__(self, size: int, seconds: float) -> None:
         self._size = size
         self._seconds = seconds
-        self._last: OrderedDict[tuple[str, ...], tuple[float, Answer]] = OrderedDict()
+        self._last: OrderedDict[tuple[str, ...], tuple[float, Answer, int]] = OrderedDict()
 
     def remember(self, question: Question, answer: Answer, now: float) -> None:
         """What the gate said at `now` (monotonic seconds). That somebody was too fast is not true for long."""
         if answer.reason == "rate-limited":
             return
-        self._last[question.key] = (now, answer)
+        self._last[question.key] = (now, answer, question.nanos)
         self._last.move_to_end(question.key)
         if len(self._last) > self._size:
             self._last.popitem(last=False)
 
     def answer(self, question: Question, on_unknown: OnUnknown, now: float) -> Answer:
         """What the last answer says of the amount, `on_unknown` where there is none."""
-        at, last = self._last.get(question.key, (0.0, None))
+        at, last, asked = self._last.get(question.key, (0.0, None, 0))
         if last is None or now - at > self._seconds:
             return Answer(on_unknown == "open", "unavailable", question.feature, "fallback", None, policy=on_unknown)
-        fits = last.remaining is None or question.nanos <= from_text(last.remaining)
-        allowed = fits if last.reason in ("within-limit", "limit-reached") else last.allowed
+        # The numbers are those of the limit with the least left, but where a limit that does not block is passed: of
+        # the others it is known only that they had room for what was asked then.
+        room = asked if last.reason == "over-limit" else from_text(last.remaining) if last.remaining else question.nanos
+        numbered = last.reason in ("within-limit", "limit-reached", "over-limit")
+        allowed = question.nanos <= room if numbered else last.allowed
         if last.mode == "shadow":
             allowed = True
         return msgspec.structs.replace(last, allowed=allowed, reason="unavailable", source="fallback")

@@ -1,5 +1,5 @@
 -- Hold an amount of a feature if every limit has room for what is used, what is held and this.
--- KEYS: applied, holding, counters, holds and counted of the tenant, vouched (metering/keys.py).
+-- KEYS: applied, holding, counters, holds and counted of the tenant, vouched, config (metering/keys.py).
 -- ARGV: channel, tenant, feature, id, amount, ttl, longest ttl (ms), scale of the meter, most holds of the tenant, from
 --   when until when (ms) what follows is so, then for each limit the field of its counter and the most that fits (units;
 --   empty: not binding).
@@ -69,7 +69,15 @@ end
 local fits = true
 local texts = {}
 for at = 12, #ARGV, 2 do
-  local used = redis.call('HGET', KEYS[3], ARGV[at]) or '0'
+  local used = redis.call('HGET', KEYS[3], ARGV[at])
+  if not used then
+    -- Nothing was used, or the catalog that has this limit is so new that the writer does not count for it yet.
+    local kind = ' ' .. string.match(ARGV[at], '^(.*):') .. ' '
+    if not string.find(redis.call('GET', KEYS[7]) or '', kind, 1, true) then
+      return {'recovering', text(now), text(now + 1000), '0', '0'}
+    end
+    used = '0'
+  end
   texts[#texts + 1] = used
   if ARGV[at + 1] ~= '' then
     local left = tonumber(ARGV[at + 1]) - units(used, tonumber(ARGV[8]))

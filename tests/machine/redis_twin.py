@@ -180,6 +180,7 @@ _COMMANDS: dict[bytes, Callable[..., Any]] = {
     b"ZADD": _zadd,
     b"ZREM": _drop,
     b"ZRANGE": _zrange,
+    b"TIME": lambda store: [b"0", b"0"],
     b"PUBLISH": lambda store, channel, message: 0,
     b"EVALSHA": _evalsha,
     b"SCRIPT": _script,

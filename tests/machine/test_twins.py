@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from local import valkey
 from streams.inserts import Inserts
 from streams.ledger import PartitionLedger, connect, migrate
+from streams.wire import command, pack
 from tests.engines import Program
 from tests.machine.ledger_twin import LedgerTwin, Tables
 from tests.machine.play import play
@@ -29,6 +30,7 @@ from tests.machine.schedule import draw
 from tests.support import eventually, free_port
 
 _SEEDS = range(40)
+_TIME = command(pack([b"TIME"]))
 _REDIS_CHANGES = ("fail", "old redis", "flush", "rebuild")
 _LEDGER_CHANGES = ("fail", "old ledger", "power cut", "merge")
 _TABLES = {
@@ -110,6 +112,9 @@ async def test_redis_answers_every_command_of_a_schedule_like_its_twin(redis: Re
         for packed, expected in heard:
             await connection.send_packed_command(list(packed))
             answers = [await _answer(connection) for _ in expected]
+            if _TIME in packed:  # the last of what a transaction asks: nobody expects the twin to know it
+                answers[-1].pop()
+                expected[-1].pop()
             assert _comparable(answers) == _comparable(expected), f"seed {seed}: {packed!r}"
             commands += len(packed)
         await pool.release(connection)

@@ -152,6 +152,8 @@ class State:
         values = ["offset", "7", "checksum", "1", "clock", str(NOW)]
         await self._redis.hset(keys.applied(EPOCH, partition), items=values)
         await self._redis.set(keys.vouched(EPOCH, partition), NEVER_BEHIND)
+        kinds = [keys.counted_kind(meter, kind) for meter in CATALOG.meters for kind in CATALOG.periods_of(meter)]
+        await self._redis.set(keys.config(EPOCH, partition), " ".join(["c", *kinds, ""]))
 
     async def rebuilding(self, tenant: str) -> None:
         """The tenant's partition is being rebuilt."""

@@ -27,6 +27,7 @@ async def test_a_check_says_everything_the_contract_lists(gate: GateClient, stat
         "period": "billing",
         "resets_at": "2026-11-30T00:00:00.000Z",
         "policy": "block",
+        "policy_version": 1,
         "source": "redis",
         "as_of": "2026-11-23T10:00:00.000Z",
         "mode": "enforce",

@@ -25,6 +25,7 @@ from tests.support import wait_until
 
 AT = 9, 0
 FIELD = "seconds:hour:0"
+CONFIG = "c seconds:hour "
 LUA = resources.files("enforcement").joinpath("lua")
 RESERVE, SETTLE = (LUA.joinpath(name).read_text() for name in ("reserve.lua", "settle.lua"))
 COMMON = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -42,7 +43,7 @@ class Holder:
     async def begin(self) -> None:
         await self.redis.flushall()
         await self.redis.hset(keys.applied(*AT), items=["offset", "-1", "checksum", "0", "clock", "0"])
-        await self.redis.set(keys.config(*AT), "c")
+        await self.redis.set(keys.config(*AT), CONFIG)
         await self.redis.set(keys.vouched(*AT), NEVER_BEHIND)
         await begin_holds(self.redis, None, AT[0], 1)
 
@@ -60,6 +61,7 @@ class Holder:
             keys.holding(*AT),
             *(key(*AT, "t") for key in (keys.counters, keys.holds, keys.counted)),
             keys.vouched(*AT),
+            keys.config(*AT),
         ]
         asked: list[Any] = ["ch", "t", "f", id, units, ttl, 900_000, self.scale, most, *when, FIELD, limit]
         answer: Any = await self.redis.eval(RESERVE, len(names), *names, *asked)
@@ -75,7 +77,7 @@ class Holder:
         texts = [FIELD, render(nanos_of(total, self.scale))]
         operations = [self.state.set_counters("t", texts), *self.state.count_holds({"t": [f"f:{id}"]}, 1)]
         new = Applied(self.offset + 1, 0, 0)
-        assert await self.state.apply(self.offset, "c", new, operations)
+        assert await self.state.apply(self.offset, CONFIG, new, operations)
         self.offset += 1
 
     async def expire(self, id: str) -> None:
@@ -210,13 +212,95 @@ async def test_a_new_epoch_does_not_trust_the_holds_of_another_run(redis: Redis)
     await redis.aclose()
 
 
+async def test_a_new_epoch_waits_as_long_however_often_it_is_begun(redis: Redis) -> None:
+    holder = Holder(redis, 0)
+    await holder.begin()
+    assert await holder.reserve("a", 1, 10) == "granted"
+    await redis.hset(keys.holding(*AT), "run", "another")  # a restart: what it has is not all there was
+    for _ in range(2):
+        await begin_holds(redis, Epoch(AT[0], 1, "open"), AT[0] + 1, 1)
+        since: Any = await redis.hget(keys.holding(AT[0] + 1, 0), "since")
+        assert int(since) - await now(redis) > 890_000
+    await redis.aclose()
+
+
+async def test_an_epoch_that_was_ended_reserves_nothing_again_after_a_restart(redis: Redis) -> None:
+    holder = Holder(redis, 0)
+    await holder.begin()
+    await begin_holds(redis, Epoch(AT[0], 1, "open"), AT[0] + 1, 1)
+    await redis.hset(keys.holding(*AT), "run", "another")
+    await holder.state.distrust_holds()
+    assert await holder.reserve("a", 1, 10) == "recovering"
+    assert await redis.hget(keys.holding(*AT), "since") == str(MOST_UNITS).encode()
+    await redis.aclose()
+
+
+async def test_what_was_lost_is_waited_for_until_its_usage_would_be_counted(redis: Redis) -> None:
+    holder = Holder(redis, 0)
+    await holder.begin()
+    since = await now(redis) - 1000
+    await redis.hset(keys.holding(*AT), "since", str(since))
+    await redis.set(keys.vouched(*AT), since - 1)  # its time is over, but the writer is further behind
+    assert await holder.reserve("a", 1, 10) == "recovering"
+    await redis.set(keys.vouched(*AT), since)
+    assert await holder.reserve("a", 1, 10) == "granted"
+    await redis.aclose()
+
+
+async def test_a_period_is_over_when_redis_says_so(redis: Redis) -> None:
+    holder = Holder(redis, 0)
+    await holder.begin()
+    instant = await now(redis)
+    assert await holder.reserve("late", 1, 10, when=(0, instant)) == "turned"
+    assert await holder.reserve("early", 1, 10, when=(instant + 60_000, FOREVER)) == "turned"
+    assert await holder.reserve("now", 1, 10, when=(instant, instant + 60_000)) == "granted"
+    await redis.aclose()
+
+
+async def test_nothing_is_reserved_of_a_limit_that_nobody_counts_for_yet(redis: Redis) -> None:
+    holder = Holder(redis, 0)
+    await holder.begin()
+    await redis.set(keys.config(*AT), "c seconds:day ")
+    assert await holder.reserve("a", 1, 10) == "recovering"
+    await redis.set(keys.config(*AT), CONFIG)
+    assert await holder.reserve("a", 1, 10) == "granted"
+    await redis.aclose()
+
+
+async def test_one_tenant_holds_so_many_at_a_time_and_no_more(redis: Redis) -> None:
+    holder = Holder(redis, 0)
+    await holder.begin()
+    assert [await holder.reserve(str(number), 1, 10, most=3) for number in range(4)] == ["granted"] * 3 + ["too-many"]
+    assert await holder.reserve("0", 1, 10, most=3) == "again"
+    await holder.settle("1", "release")
+    assert await holder.reserve("3", 1, 10, most=3) == "granted"
+    await redis.aclose()
+
+
+async def test_it_is_remembered_up_to_where_holds_were_ended_while_the_state_is_gone(redis: Redis) -> None:
+    holder = Holder(redis, 0)
+    await holder.begin()
+    assert await holder.state.counted_upto() == -1
+    await holder.count(3, "a")
+    await holder.state.forget()
+    assert await holder.state.counted_upto() == 0
+    assert await holder.state.begin_rebuild("token")
+    assert await holder.state.counted_upto() == 0
+    await redis.aclose()
+
+
+async def now(redis: Redis) -> int:
+    seconds, micros = await redis.time()
+    return seconds * 1000 + micros // 1000
+
+
 async def test_a_rebuild_forgets_what_was_counted_and_the_clock_drops_it(redis: Redis) -> None:
     holder = Holder(redis, 0)
     await holder.begin()
     await holder.count(3, "a")
     assert await redis.hgetall(keys.counted(*AT, "t")) == {b"f:a": b""}
     answer = await holder.state.ask([], [], 1)
-    assert await holder.state.apply(0, "c", Applied(1, 0, 1), holder.state.drop(answer.expired))
+    assert await holder.state.apply(0, CONFIG, Applied(1, 0, 1), holder.state.drop(answer.expired))
     assert not await redis.exists(keys.counted(*AT, "t"))
     holder.offset = 1
     await holder.count(4, "b")

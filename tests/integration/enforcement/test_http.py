@@ -70,6 +70,7 @@ async def test_forward_auth_says_yes_with_200_and_no_with_403_and_why_in_headers
         "X-Tallygate-Period": "billing",
         "X-Tallygate-Resets-At": "2026-11-30T00:00:00.000Z",
         "X-Tallygate-Policy": "block",
+        "X-Tallygate-Policy-Version": "1",
         "X-Tallygate-Source": "memory",
         "X-Tallygate-As-Of": "2026-11-23T10:00:00.000Z",
         "X-Tallygate-Mode": "enforce",

@@ -21,6 +21,7 @@ def test_an_answer_always_has_the_members_of_the_contract() -> None:
         "period",
         "resets_at",
         "policy",
+        "policy_version",
         "source",
         "as_of",
         "mode",

@@ -26,11 +26,13 @@ def test_what_is_decided_alike_in_a_minute_is_one_entry() -> None:
 def test_names_that_nobody_knows_are_counted_under_none() -> None:
     tally = Tally()
     for number in range(100):
-        tally.add(f"nobody-{number}", decision("unknown-tenant", False), 0)
-        tally.add("grand", decision("unknown-feature", False, f"feature-{number}"), 0)
+        tally.add(f"nobody-{number}", decision("unknown-tenant", False), 0, known=False)
+        tally.add("grand", decision("unknown-feature", False, f"feature-{number}"), 0, known=False)
+        tally.add("late", decision("tenant-suspended", False, f"feature-{number}"), 0, known=False)
     assert {(slot.tenant, slot.feature): count for slot, count in tally.take().items()} == {
         ("", ""): 100,
         ("grand", ""): 100,
+        ("late", ""): 100,
     }
 
 

@@ -11,6 +11,7 @@ from metering.keys import counter_field
 from metering.period import DEFAULT_TERMS
 
 NOW = 495_000 * HOUR_MS
+PLAN = encode(compile_snapshot("crow", "active", None, DEFAULT_TERMS, Catalog(), 1))
 
 
 def mirror(*names: str, size: int = 10) -> Mirror:
@@ -28,8 +29,16 @@ def mirror(*names: str, size: int = 10) -> Mirror:
 def test_whom_nobody_asks_for_longest_goes_first() -> None:
     known = mirror("acme", "bolt", size=2)
     assert known.find("acme") is not None
-    known.plan("crow", None)
+    known.plan("crow", PLAN)
     assert list(known.tenants) == ["acme", "crow"]
+
+
+def test_names_that_nobody_bears_push_nobody_out_but_one_another() -> None:
+    known = mirror("acme", "bolt", size=3)
+    for number in range(10):
+        known.plan(f"nobody-{number}", None)
+        assert known.find(f"nobody-{number}") is not None
+    assert set(known.tenants) == {"acme", "bolt", "nobody-9"}
 
 
 def test_of_periods_that_are_over_nothing_is_kept() -> None:
