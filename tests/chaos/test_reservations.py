@@ -411,6 +411,8 @@ async def test_usage_told_in_time_is_held_until_it_is_counted_however_late_that_
     status, body = await hotel.reserve(0, "late", "all", amount=10, ttl=1.0)
     assert status == 201
     hotel.writer.send(signal.SIGSTOP)
+    stopped = time.monotonic()
+    await eventually(lambda: time.monotonic() > stopped + 0.2, what="an answer to what the writer asked before")
     await hotel.use("late", "e1", body["id"], 10)
     told = time.monotonic()
     answers = []
