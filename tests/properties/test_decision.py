@@ -12,7 +12,7 @@ from metering import counter
 from metering.aggregation import AGGREGATIONS, NAMES, Sample, merge
 from metering.catalog import Groups, Limit
 from metering.decision import Decision, Knowledge, Rule, Used, UsedIn, decide, used_of
-from metering.entitlement import CompiledEntitlement, TenantSnapshot, TenantStatus
+from metering.entitlement import CompiledEntitlement, CompiledGrant, TenantSnapshot, TenantStatus
 from metering.period import DEFAULT_TERMS, KINDS, PeriodKind
 from metering.position import Position
 from metering.quantity import ONE, average, from_text, render
@@ -168,20 +168,81 @@ def test_no_hard_limit_that_is_known_is_passed_and_each_one_counts(
         assert {one.reason for one in alone} <= {"within-limit", "unlimited"}
 
 
-@given(ALL_LIMITS, USED_BY_KIND, AMOUNTS, st.integers(0, 9_000), st.sampled_from(["active", "suspended", "cancelled"]))
-def test_the_rules_that_are_shown_agree_with_the_answer(
-    right: CompiledEntitlement, used: dict[PeriodKind, Used], amount: int, age: int, status: TenantStatus
+GRANTS = st.lists(
+    st.builds(
+        CompiledGrant,
+        id=st.just("g"),
+        amount=LIMITS,
+        since=st.integers(NOW - 2, NOW + 2),
+        until=st.integers(NOW - 2, NOW + 2),
+    ),
+    max_size=3,
+).map(tuple)
+SUMS = ALL_LIMITS.filter(lambda right: right.aggregation in ("sum", "count", "unique", "latest"))
+
+
+@given(SUMS, GRANTS, st.fixed_dictionaries({kind: st.integers(0, 60 * ONE) for kind in KINDS}), AMOUNTS, AMOUNTS)
+def test_of_true_counters_and_holds_every_hard_limit_is_kept_with_its_grants_and_none_denies_early(
+    right: CompiledEntitlement,
+    grants: tuple[CompiledGrant, ...],
+    true: dict[PeriodKind, int],
+    held: int,
+    amount: int,
 ) -> None:
-    right = structs.replace(right, max_staleness=5_000)
-    plan = structs.replace(snapshot(right), status=status)
-    for feature in ("f", "g", "h"):
+    right = structs.replace(right, grants=grants, on_unknown="closed")
+    extra = sum(from_text(grant.amount) for grant in grants if grant.since <= NOW < grant.until)
+    fits = all(
+        true[one.period] + held + amount <= from_text(one.limit) + (extra if number == 0 else 0)
+        for number, one in enumerate(right.limits)
+        if one.limit is not None and one.on_exceed == "block"
+    )
+    used: dict[PeriodKind, Used] = {kind: Used(total, 1) for kind, total in true.items()}
+    assert decide(snapshot(right), "f", amount, by_kind(used), NOW, REDIS, held).allowed == fits
+
+
+@given(
+    ALL_LIMITS,
+    GRANTS,
+    USED_BY_KIND,
+    AMOUNTS,
+    st.integers(0, 9_000),
+    st.sampled_from(["active", "suspended", "cancelled"]),
+    st.sampled_from([None, NOW, NOW + 1]),
+    st.booleans(),
+    st.sampled_from([(), (("room", ("a",)),)]),
+)
+def test_the_rules_that_are_shown_agree_with_the_answer(
+    right: CompiledEntitlement,
+    grants: tuple[CompiledGrant, ...],
+    used: dict[PeriodKind, Used],
+    amount: int,
+    age: int,
+    status: TenantStatus,
+    trial_ends: int | None,
+    shadow: bool,
+    groups: Groups,
+) -> None:
+    right = structs.replace(right, max_staleness=5_000, grants=grants, groups=groups)
+    flag = CompiledEntitlement(max_staleness=5_000, on_unknown=right.on_unknown)
+    plan = structs.replace(
+        snapshot(right),
+        status=status,
+        trial_ends=trial_ends,
+        shadow=("f", "flag", "g") if shadow else (),
+        features=("f", "flag", "g"),
+        entitlements={"f": right, "flag": flag},
+    )
+    for feature in ("f", "flag", "g", "h"):
         rules: list[Rule] = []
         knowledge = Knowledge("memory", NOW - age)
         decision = decide(plan, feature, amount, by_kind(used), NOW, knowledge, 0, rules)
         assert decision == decide(plan, feature, amount, by_kind(used), NOW, knowledge)
-        assert decision.allowed == all(rule.allows is not False for rule in rules)
-        unclear = any(rule.allows is None for rule in rules if rule.rule == "limit")
-        assert (rules[-1].rule == "on_unknown") == (unclear and decision.reason != "limit-reached")
+        allowed = decision.allowed and not decision.shadowed
+        assert allowed == all(rule.allows is not False for rule in rules)
+        assert decision.allowed == (allowed or feature in plan.shadow)
+        unclear = any(rule.allows is None for rule in rules if rule.rule in ("limit", "staleness"))
+        assert not unclear or decision.reason == "limit-reached" or rules[-1].rule in ("on_unknown", "limit")
+        assert rules[-1].rule != "on_unknown" or unclear
 
 
 VALUES = st.sampled_from("abc")

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from enforcement.mirror import Epoch, Mirror, Reading
 from metering.catalog import Catalog
+from metering.clock import HOUR_MS
 from metering.entitlement import compile_snapshot, encode
 from metering.feed import FeedMessage
+from metering.keys import counter_field
 from metering.period import DEFAULT_TERMS
 from metering.reservation import holds_of
 
@@ -192,3 +194,23 @@ def test_after_a_beat_and_a_reading_the_mirror_is_what_redis_is(steps: list[tupl
     held = {name: tenant.holds.all() for name, tenant in world.mirror.tenants.items()}
     assert held == {name: holds_of(own) for name, own in world.holds.items()}
     assert world.mirror.partitions[0].fresh == world.now
+
+
+HOURS = st.lists(st.integers(-1, 1), max_size=30)
+
+
+@given(HOURS, st.integers(1, 4))
+def test_counters_of_hours_that_are_open_are_kept_in_whatever_order_they_are_told(hours: list[int], batch: int) -> None:
+    mirror = Mirror(10)
+    mirror.move(Epoch(1, 1))
+    mirror.plan("acme", TEXT["acme"])
+    mirror.accepts(0, Reading(0, "a", {"acme": {}}, {"acme": {}}, 0, 0))
+    true: dict[str, str] = {}
+    for first in range(0, len(hours), batch):
+        texts: list[str | None] = []
+        for number, hour in enumerate(hours[first : first + batch], first):
+            field = counter_field("calls", "hour", (1000 + hour) * HOUR_MS)
+            true[field] = str(number)
+            texts += [field, true[field]]
+        mirror.hear(0, FeedMessage(first, first + batch, 0, 0, "a", {"acme": texts}), 0)
+    assert mirror.tenants["acme"].counters == true
