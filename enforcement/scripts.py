@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 _UNDER_WAY = 2
 """Rounds at a time: one is on its way while Redis works at the other."""
@@ -57,7 +57,7 @@ class GatheredScripts:
         try:
             async with asyncio.timeout(self._seconds):
                 answers = await self._asked(calls)
-        except (RedisError, OSError, TimeoutError) as error:
+        except Exception as error:  # whatever it is, nobody is to wait for ever
             calls, self._waiting = [*calls, *self._waiting], []
             answers = [error] * len(calls)
         for call, answer in zip(calls, answers, strict=True):

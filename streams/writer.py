@@ -382,7 +382,7 @@ class PartitionWriter:
         can say when."""
         if self._closed_at >= 0:
             return 0
-        taken = self._applied.clock - CLOCKS_DIFFER_MS
+        taken = max(0, self._applied.clock - CLOCKS_DIFFER_MS)
         caught_up = self._log.caught_up(self._applied.offset)
         return taken if caught_up is None else max(taken, caught_up - self._ahead)
 
