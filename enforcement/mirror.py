@@ -28,6 +28,10 @@ NEVER = -2
 """Stands before any offset: nothing was heard of that partition."""
 
 
+NOBODIES = 5_000
+"""Names of no tenant that are remembered: more than are asked about in one go."""
+
+
 class Epoch(NamedTuple):
     """Where counters stand."""
 
@@ -117,10 +121,9 @@ class Tenant:
             self.answers.clear()
 
     def read(self, counters: Mapping[str, str], version: int) -> None:
-        """All counters, as of `version`; as fresh as the partition, unless whoever read them knows better."""
+        """All counters, as of `version`."""
         self.counters = dict(counters)
         self.version = version
-        self.seen = 0
         self._used.clear()
         self.answers.clear()
 
@@ -141,7 +144,7 @@ class Tenant:
 
     def _forget_closed(self, new: str) -> None:
         """Of periods that the clock has closed nobody tells. When one begins, what is older than it goes, but for the
-        latest of that: usage of the hour before comes for a while, and that of the next one may come early."""
+        last two: usage of the hour before comes for a while, and that of the next one may come early."""
         assert self.counters is not None
         meter_and_kind = new.rpartition(":")[0] + ":"
         begins = len(meter_and_kind)
@@ -150,7 +153,7 @@ class Tenant:
             for field in self.counters
             if field.startswith(meter_and_kind) and int(field[begins:]) < int(new[begins:])
         ]
-        for start in sorted(older)[:-1]:
+        for start in sorted(older)[:-2]:
             field = f"{meter_and_kind}{start}"
             del self.counters[field]
             self._used.pop(field, None)
@@ -167,14 +170,16 @@ class Tenant:
 
 
 class Mirror:
-    """At most `size` tenants; whom nobody asked for longest goes first, and before them names that nobody bears: those
-    are without number."""
+    """At most `size` tenants; whom nobody asked for longest goes first. Names that nobody bears are without number: of
+    them the last NOBODIES are kept beside."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self.epoch: Epoch | None = None
         self.partitions: list[Partition] = []
         self.tenants: OrderedDict[str, Tenant] = OrderedDict()
+        self._nobodies: OrderedDict[str, None] = OrderedDict()
+        """Those of them that are no tenants."""
         self.plans_fresh = 0
         """Instant (ms UTC) as of which all plans that are known were so."""
 
@@ -224,13 +229,17 @@ class Mirror:
         known = self.tenants.get(name)
         if known is None:
             home = 0 if self.epoch is None else partition_of(name, self.epoch.partitions)
-            if len(self.tenants) == self._size:
-                self.tenants.popitem(last=False)
             known = self.tenants[name] = Tenant(text, None if text is None else decode(text), home)
             if text is None:
-                self.tenants.move_to_end(name, last=False)
+                self._nobodies[name] = None
         else:
             known.planned(text)
+            if text is not None:
+                self._nobodies.pop(name, None)
+        if len(self._nobodies) > NOBODIES:
+            del self.tenants[self._nobodies.popitem(last=False)[0]]
+        while len(self.tenants) - len(self._nobodies) > self._size:
+            self._nobodies.pop(self.tenants.popitem(last=False)[0], None)
         return known
 
     def hear(self, number: int, message: FeedMessage, now: int) -> None:
@@ -238,8 +247,7 @@ class Mirror:
         partition = self.partitions[number]
         partition.heard = now
         if message.sequence != partition.sequence:
-            self.miss(number)  # counters were replaced, maybe by those of an earlier position
-            partition.applied, partition.sequence = message.applied, message.sequence
+            self._replaced(number, message.sequence, message.applied, message.as_of)
         elif message.prev != partition.applied and message.applied > partition.applied:
             self.miss(number)
         if message.held is not None and message.held > partition.number:
@@ -287,14 +295,21 @@ class Mirror:
         if reading.applied is None or self.is_behind(number, reading):
             return False
         if reading.sequence != partition.sequence:
-            self.miss(number)
-            partition.applied, partition.sequence = reading.applied, reading.sequence
+            self._replaced(number, reading.sequence, reading.applied, reading.vouched)
         for name, counters in reading.counters.items():
             tenant = self.tenants.get(name)
             if tenant is not None:
                 tenant.read(counters, reading.applied)
+                tenant.seen = min(tenant.seen, reading.vouched)
                 tenant.read_holds(reading.holds[name], reading.number)
         return True
+
+    def _replaced(self, number: int, sequence: str, applied: int, as_of: int) -> None:
+        """The counters were replaced, maybe by those of an earlier position, as of an earlier instant."""
+        self.miss(number)
+        partition = self.partitions[number]
+        partition.applied, partition.sequence = applied, sequence
+        partition.fresh = min(partition.fresh, as_of)
 
     def begin_again(self, number: int, position: Reading) -> int:
         """All that is known of partition `number` is read from now on: how often it has missed something until then."""

@@ -118,7 +118,9 @@ class Reservations:
         state += [keys.vouched(*at), keys.config(*at)]
         asked = [keys.holds_feed(*at), *name, units, ttl, self._longest, right.scale, self._most]
         asked += steady(snapshot, name.feature, now)
-        found = await self._run(self._reserve, state, [*asked, *(part for pair in bounds for part in pair)])
+        found = await self._run(
+            name.tenant, self._reserve, state, [*asked, *(part for pair in bounds for part in pair)]
+        )
         outcome, instant, until, reserved, _, *texts = (part.decode() for part in found)
         if outcome == "turned":
             return None, int(instant)
@@ -157,7 +159,7 @@ class Reservations:
         at = self._at(name.tenant)
         state = [keys.holding(*at), keys.holds(*at, name.tenant), keys.counted(*at, name.tenant)]
         asked = [keys.holds_feed(*at), name.tenant, name.field, action, units]
-        outcome, left, until = (part.decode() for part in await self._run(self._settle, state, asked))
+        outcome, left, until = (part.decode() for part in await self._run(name.tenant, self._settle, state, asked))
         metrics.RESERVATIONS.labels(outcome).inc()
         return End(cast(Settled, outcome), nanos_of(int(left), scale), int(until))
 
@@ -176,9 +178,11 @@ class Reservations:
             raise Unavailable("no writer has said yet where the counters are")
         return epoch.number, partition_of(tenant, epoch.partitions)
 
-    async def _run(self, script: AsyncScript, state: Sequence[str], arguments: Sequence[object]) -> list[bytes]:
+    async def _run(
+        self, tenant: str, script: AsyncScript, state: Sequence[str], arguments: Sequence[object]
+    ) -> list[bytes]:
         try:
-            return cast(list[bytes], await self._scripts.run(script, state, arguments))
+            return cast(list[bytes], await self._scripts.run(tenant, script, state, arguments))
         except (RedisError, OSError, TimeoutError) as error:
             metrics.READS_FAILED.inc()
             raise Unavailable("Redis does not answer") from error

@@ -91,7 +91,7 @@ class GuestServices:
                 await self._gate.commit(call.reservation, seconds)
         data = {"duration_seconds": seconds, "language": call.language, "property": call.property, "concurrent": 1}
         await self._emit(call.hotel, "call.completed", data, id=f"call-{id}", subject=call.guest, **named)
-        del self._calls[id]
+        self._calls.pop(id, None)
         return web.json_response({})
 
     async def request(self, request: web.Request) -> web.Response:

@@ -111,7 +111,7 @@ def counted(epoch: int, partition: int, tenant: str) -> str:
 def holding(epoch: int, partition: int) -> str:
     """Hash that vouches for a partition's holds: `run` (of the server that has all of them), `since` (instant in ms
     from which reservations are allowed), `latest` (until when a hold may last), `number` of the last change told on
-    `holds_feed`, and, while there is no `applied`, `counted`: the offset up to which holds were ended as counted."""
+    `holds_feed`, and `counted`: the offset up to which holds had been ended as counted when `applied` last went."""
     return _partition(epoch, partition, "holding")
 
 

@@ -198,6 +198,7 @@ class PartitionWriter:
         found, self._voids = await self._state.voids()
         if found != self._applied:
             raise Moved(f"applied is {found}, not {self._applied}")
+        await self._look_at_state()
         self._sequence = await self._state.sequence()
         self._log.seek(self._applied.offset + 1)
         await self._turn.announce()
@@ -382,9 +383,9 @@ class PartitionWriter:
         can say when."""
         if self._closed_at >= 0:
             return 0
-        taken = max(0, self._applied.clock - CLOCKS_DIFFER_MS)
         caught_up = self._log.caught_up(self._applied.offset)
-        return taken if caught_up is None else max(taken, caught_up - self._ahead)
+        until = self._applied.clock - CLOCKS_DIFFER_MS if caught_up is None else caught_up - self._ahead
+        return max(0, min(until, self._control.now() - self._ahead))
 
     async def _tell_crossings(self) -> None:
         """Empty the outbox into Kafka. What Kafka does not take now waits there, and batches do not."""
@@ -436,12 +437,17 @@ class PartitionWriter:
             raise Moved("the ledger lacks records that were applied")
         return rows
 
-    async def _look(self, ledger_too: bool) -> None:
-        """Between batches: is the state still where it was left, is the ledger, do the counters count the right way?"""
+    async def _look_at_state(self) -> int:
+        """Where it stands, and what time it is there; the number of the last change of a hold. Raises Moved."""
         found, held, redis_time = await self._state.look()
         self._ahead = max(0, self._control.now() - redis_time)
         if found != self._applied:
             raise Moved(f"applied is {found}, not {self._applied}")
+        return held
+
+    async def _look(self, ledger_too: bool) -> None:
+        """Between batches: is the state still where it was left, is the ledger, do the counters count the right way?"""
+        held = await self._look_at_state()
         if ledger_too:
             upto = self._applied.offset
             if await self._ledger.accounted(self._mark, upto) != upto - self._mark:
@@ -461,6 +467,7 @@ class PartitionWriter:
         no record.
         """
         generation, meters, tenants = self._control.generation, self._control.meters, sorted(self._recount)
+        config = self._control.fingerprint(self.partition, self._partitions, self._window.bucket_ms)
         asked = dict(self._asked)
         operations: list[Operation] = []
         everyone = self._counted is None or meters.of != self._counted.of
@@ -475,7 +482,6 @@ class PartitionWriter:
             for tenant in asked:
                 operations += self._state.drop(await self._state.counter_names(tenant))
             operations += await self._counters(meters, list(asked))
-        config = self._control.fingerprint(self.partition, self._partitions, self._window.bucket_ms)
         sequence = token_hex(8)
         operations += [self._state.set_config(config), self._state.set_sequence(sequence)]
         self._cache.clear()

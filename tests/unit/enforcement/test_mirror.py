@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enforcement.mirror import Epoch, Mirror, Reading
+from enforcement.mirror import NOBODIES, Epoch, Mirror, Reading
 from metering.catalog import Catalog
 from metering.clock import HOUR_MS
 from metering.entitlement import compile_snapshot, encode
@@ -34,11 +34,27 @@ def test_whom_nobody_asks_for_longest_goes_first() -> None:
 
 
 def test_names_that_nobody_bears_push_nobody_out_but_one_another() -> None:
-    known = mirror("acme", "bolt", size=3)
-    for number in range(10):
+    known = mirror("acme", "bolt", size=2)
+    for number in range(2 * NOBODIES):
         known.plan(f"nobody-{number}", None)
-        assert known.find(f"nobody-{number}") is not None
-    assert set(known.tenants) == {"acme", "bolt", "nobody-9"}
+    assert known.find("acme") is not None and known.find("bolt") is not None
+    newest = range(NOBODIES, 2 * NOBODIES)
+    assert all(known.find(f"nobody-{number}") is not None for number in newest)
+    assert len(known.tenants) == 2 + NOBODIES
+    known.plan(f"nobody-{NOBODIES}", PLAN)  # who is somebody now takes the place of a tenant
+    known.plan("crow", PLAN)
+    assert known.find("acme") is None and known.find("crow") is not None
+
+
+def test_who_is_read_again_is_no_older_than_before_unless_the_counters_are() -> None:
+    known = mirror("acme")
+    known.partitions[0].fresh, known.plans_fresh = 0, NOW + 10
+    tenant = known.tenants["acme"]
+    tenant.seen = NOW + 5
+    known.accepts(0, Reading(1, "a", {"acme": {}}, {"acme": {}}, 0, NOW + 6))
+    assert known.as_of(tenant) == NOW + 5
+    known.accepts(0, Reading(0, "b", {"acme": {}}, {"acme": {}}, 0, NOW - 60_000))
+    assert known.as_of(tenant) == NOW - 60_000
 
 
 def test_of_periods_that_are_over_nothing_is_kept() -> None:
@@ -48,6 +64,7 @@ def test_of_periods_that_are_over_nothing_is_kept() -> None:
         texts = [field, str(hour), counter_field("calls", "lifetime", 0), str(hour)]
         known.hear(0, FeedMessage(hour, hour + 1, NOW, NOW, "a", {"acme": texts}), NOW)
     assert known.tenants["acme"].counters == {
+        counter_field("calls", "hour", NOW + 717 * HOUR_MS): "717",
         counter_field("calls", "hour", NOW + 718 * HOUR_MS): "718",
         counter_field("calls", "hour", NOW + 719 * HOUR_MS): "719",
         counter_field("calls", "lifetime", 0): "719",

@@ -62,7 +62,7 @@ async def test_what_comes_while_rounds_are_under_way_goes_in_one() -> None:
     server = Server()
     gathered = scripts(server)
     asked = await under_way(server, gathered)
-    asked += [asyncio.create_task(gathered.run(ECHO, ["k"], [str(number)])) for number in range(10)]
+    asked += [asyncio.create_task(gathered.run("t", ECHO, ["k"], [str(number)])) for number in range(10)]
     server.open.set()
     assert await asyncio.gather(*asked) == ["a", "b", *(str(number) for number in range(10))]
     assert [len(words) for words in server.rounds] == [1, 1, 10]
@@ -73,7 +73,7 @@ async def under_way(server: Server, gathered: GatheredScripts) -> list[asyncio.T
     server.open.clear()
     asked = []
     for word in "ab":
-        asked.append(asyncio.create_task(gathered.run(ECHO, [], [word])))
+        asked.append(asyncio.create_task(gathered.run("t", ECHO, [], [word])))
         await eventually(lambda: len(server.rounds) == len(asked))
     return asked
 
@@ -81,14 +81,14 @@ async def under_way(server: Server, gathered: GatheredScripts) -> list[asyncio.T
 async def test_a_script_that_the_server_has_lost_is_loaded_again() -> None:
     server = Server()
     server.known = False
-    assert await asyncio.gather(*(scripts(server).run(ECHO, [], [word]) for word in "ab")) == ["a", "b"]
+    assert await asyncio.gather(*(scripts(server).run("t", ECHO, [], [word]) for word in "ab")) == ["a", "b"]
 
 
 async def test_who_gave_up_before_its_round_asks_for_nothing() -> None:
     server = Server()
     gathered = scripts(server)
     first = await under_way(server, gathered)
-    late = [asyncio.create_task(gathered.run(ECHO, [], [word])) for word in "cd"]
+    late = [asyncio.create_task(gathered.run("t", ECHO, [], [word])) for word in "cd"]
     await asyncio.sleep(0)
     late[0].cancel()
     await asyncio.sleep(0)
@@ -97,22 +97,44 @@ async def test_who_gave_up_before_its_round_asks_for_nothing() -> None:
     assert server.rounds == [["a"], ["b"], ["d"]]
 
 
-@pytest.mark.parametrize("error", [ConnectionError("away"), ValueError("a mistake")])
-async def test_whatever_ends_a_round_is_told_to_all_of_it_and_to_those_behind(error: Exception) -> None:
+async def test_nobodys_many_calls_are_in_front_of_somebodys_one() -> None:
     server = Server()
     gathered = scripts(server)
     asked = await under_way(server, gathered)
-    asked += [asyncio.create_task(gathered.run(ECHO, [], [str(number)])) for number in range(300)]
+    asked += [asyncio.create_task(gathered.run("busy", ECHO, [], [str(number)])) for number in range(100)]
+    asked += [asyncio.create_task(gathered.run("quiet", ECHO, [], ["mine"]))]
     await asyncio.sleep(0)
+    server.open.set()
+    await asyncio.gather(*asked)
+    assert server.rounds[2][:3] == ["0", "mine", "1"]
+    assert sorted(int(word) for words in server.rounds[2:] for word in words if word != "mine") == list(range(100))
+
+
+@pytest.mark.parametrize("error", [ConnectionError("away"), ValueError("a mistake")])
+async def test_whatever_ends_a_round_is_told_to_all_of_it_and_the_others_go_on(error: Exception) -> None:
+    server = Server()
+    gathered = scripts(server)
+    asked = await under_way(server, gathered)
     server.error = error
     server.open.set()
-    assert set(await asyncio.gather(*asked, return_exceptions=True)) == {error}
+    assert await asyncio.gather(*asked, return_exceptions=True) == [error] * 2
     server.error = None
-    assert await gathered.run(ECHO, [], ["again"]) == "again"
+    assert await gathered.run("t", ECHO, [], ["again"]) == "again"
+
+
+async def test_who_waited_for_too_long_does_not_set_out() -> None:
+    server = Server()
+    gathered = scripts(server, 0.2)
+    asked = await under_way(server, gathered)
+    gathered._seconds = 0.01
+    asked.append(asyncio.create_task(gathered.run("t", ECHO, [], ["late"])))
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(one) for one in found] == [TimeoutError] * 3
+    assert ["late"] not in server.rounds
 
 
 async def test_a_server_that_stands_still_is_not_waited_for_longer_than_said() -> None:
     server = Server()
     server.open.clear()
     with pytest.raises(TimeoutError):
-        await scripts(server, 0.05).run(ECHO, [], ["x"])
+        await scripts(server, 0.05).run("t", ECHO, [], ["x"])
