@@ -51,6 +51,7 @@ _OFFSET = 1
 _AT_ONCE = 1000
 _SECONDS_DRAWN = 10
 _PATIENCE_SECONDS, _LOOK_SECONDS = 30.0, 0.1
+_FRESH_SECONDS = 2.0
 
 
 def used_by(tenant: str) -> str:
@@ -102,10 +103,18 @@ class GateSystem:
         await self._supervisor.start(self._redis)
 
     async def fresh(self) -> None:
-        """Until the gate says that it follows Redis. Raises TimeoutError."""
+        """Until the gate follows Redis again and has read what it missed. Raises TimeoutError."""
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while not await http_ok(f"{self._ops}/readyz"):  # noqa: ASYNC110 (the gate tells only who asks)
+            while not await self._is_fresh():  # noqa: ASYNC110 (the gate tells only who asks)
                 await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _is_fresh(self) -> bool:
+        if not await http_ok(f"{self._ops}/readyz"):
+            return False
+        read = await asyncio.to_thread(_read, urllib.request.Request(f"{self._ops}/metrics"))
+        gauge = b"tallygate_gate_staleness_seconds "
+        (line,) = [line for line in read.splitlines() if line.startswith(gauge)]
+        return float(line.removeprefix(gauge)) < _FRESH_SECONDS
 
     def cpu_seconds(self) -> float:
         """What the gate has used of a core so far."""

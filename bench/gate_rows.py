@@ -43,7 +43,7 @@ class GateRows:
         return [window.p99 for window in held]
 
     async def check_dead_redis_ratio(self) -> list[float]:
-        """The 99th percentile with Redis stopped or killed, whichever is worse, ÷ the one just before with it well."""
+        """The 99th percentile with Redis stopped or killed, ÷ the one just before with it well; whichever is worse."""
         ratios = []
         for number in range(WINDOWS):
             well = await self._part(number)
@@ -51,15 +51,16 @@ class GateRows:
             stopped = await self._part(number)
             self._gate.signal_redis(signal.SIGCONT)
             await self._gate.fresh()
+            well_again = await self._part(number)
             await self._gate.kill_redis()
             killed = await self._part(number)
             await self._gate.start_redis()
             await self._gate.fresh()
-            ratios.append(max(stopped.p99, killed.p99) / well.p99)
+            ratios.append(max(stopped.p99 / well.p99, killed.p99 / well_again.p99))
         return ratios
 
     async def _part(self, number: int) -> Window:
-        return await self._window(_CHECKS, number, parts=3)
+        return await self._window(_CHECKS, number, parts=4)
 
     async def _window(self, rate: float, number: int, connections: int = _CONNECTIONS, parts: int = 1) -> Window:
         return (await self._seen(self._gate.checks, rate, number, connections, parts)).right()
