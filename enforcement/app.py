@@ -33,7 +33,7 @@ from tenancy.database import Database
 from tenancy.keys import STALE_SECONDS, KeyRing
 
 _log = structlog.get_logger(__name__)
-_TIDY_SECONDS = 60.0
+_TIDY_SECONDS = 600.0
 _YOUNG, _NEVER = 1_000, 1_000_000_000
 _PATIENCE = 10
 """Times `redis_seconds`: who reserves can wait longer than who checks."""
@@ -106,8 +106,8 @@ async def _gate(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _tidy() -> None:
-    """Look for cycles often in the little that is new, once a minute in all that is remembered: with the interpreter's
-    own thresholds that is every few seconds, and no check is answered for 40 ms where ten thousand tenants are known.
+    """Look for cycles often in the little that is new, every ten minutes in all that is remembered: with ten thousand
+    tenants that takes 40 ms in which no check is answered, and the interpreter's own thresholds do it every few seconds.
     """
     gc.set_threshold(_YOUNG, _NEVER, _NEVER)
     while True:
