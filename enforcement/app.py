@@ -106,8 +106,8 @@ async def _gate(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _tidy() -> None:
-    """Look for cycles often in the little that is new, every ten minutes in all that is remembered: with ten thousand
-    tenants that takes 40 ms in which no check is answered, and the interpreter's own thresholds do it every few seconds.
+    """Look for cycles often in the little that is new, every ten minutes in all that is remembered: where ten thousand
+    tenants are known no check is answered for 40 ms, and the interpreter's own thresholds do it every few seconds.
     """
     gc.set_threshold(_YOUNG, _NEVER, _NEVER)
     while True:
