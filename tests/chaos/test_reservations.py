@@ -225,6 +225,7 @@ async def crowd(hotel: Hotel, tenant: str, seed: int, flush: bool = False) -> tu
     return reported, seen
 
 
+@pytest.mark.timeout(60 + 30 * len(SEEDS))
 async def test_200_clients_on_gates_that_are_killed_are_granted_the_limit_and_no_more(hotel: Hotel) -> None:
     for seed in SEEDS:
         tenant = f"crowd-{seed}"
