@@ -177,7 +177,7 @@ async def test_a_revoked_key_is_refused_by_the_shortcut_too(door: Door) -> None:
     async def refused() -> bool:
         return (await wire.ask(door.check(VOICE, own))).status == 401
 
-    await eventually(refused, timeout=5, what="the revoked key is refused")
+    await eventually(refused, timeout=2, what="the revoked key is refused")
     assert await refused()
 
 
