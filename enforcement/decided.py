@@ -24,7 +24,7 @@ answered while one is put together, some tenths of a millisecond."""
 _SECONDS, _GOODBYE_SECONDS = 5.0, 1.0
 """The longer it counts, the fewer rows; who kills a gate loses what it has not told."""
 _PAUSE_SECONDS = 0.05
-"""Between messages: ten thousand slots in one go kept gate and broker busy for 30 ms, and checks waited."""
+"""Between messages: told in one go they keep gate and broker busy, and checks wait (docs/performance.md)."""
 _NOBODYS = ("unknown-tenant", "unavailable")
 
 
