@@ -102,3 +102,13 @@ def test_holds_that_have_ended_are_not_kept_of_who_only_reserves() -> None:
         known.partitions[0].refresh(now, now)
         known.hear_hold(0, f"{number} acme voice:{number} held 1 50 {now + 50}".encode(), now)
     assert len(known.tenants["acme"].holds.all()) < 200
+
+
+def test_counters_that_were_replaced_by_older_ones_are_as_old_as_they_are() -> None:
+    known = mirror("acme")
+    known.plans_fresh = NOW
+    older = NOW - 60_000
+    known.hear(0, FeedMessage(3, 3, older, older, "b"), NOW)
+    known.accepts(0, Reading(3, "b", {"acme": {}}, {"acme": {}}, 0, older))
+    assert known.verified(0, known.partitions[0].gaps, NOW, older)
+    assert known.as_of(known.tenants["acme"]) == older
