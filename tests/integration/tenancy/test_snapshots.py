@@ -190,6 +190,7 @@ async def test_a_publisher_that_died_holds_nobody_up_for_long(
     publishing = asyncio.create_task(dead.publish_changed())
     await dead.written.wait()
     publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
     other = Publisher(database, redis)
     await eventually(other.publish_changed, timeout=5)
     assert await plans.of("grand") == "small"
@@ -211,6 +212,8 @@ async def test_the_loop_says_what_is_wrong_and_goes_on(
     await eventually(lambda: publisher.trouble is None)
     assert await plans.of("plaza") == "small"
     running.cancel()
+    # Cancelled once more amid its way out of a transaction, aiosqlite would wait for a thread that has ended.
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_without_redis_publishing_is_unavailable(database: Database) -> None:
