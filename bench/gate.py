@@ -34,7 +34,7 @@ from metering import keys
 from metering.clock import SystemClock
 from metering.feed import FeedMessage, encode
 from metering.partition import partition_of
-from metering.period import BillingTerm, PeriodKind, period_of
+from metering.period import BillingTerm, PeriodKind, period_of, terms_text
 from streams.epochs import ensure_epoch
 from tenancy import migrations, tables
 from tenancy.catalogs import Catalogs
@@ -181,7 +181,9 @@ async def _publish(
         pipe = redis.pipeline(transaction=False)
         for name in names[first : first + _AT_ONCE]:
             used: dict[Any, Any] = counters[name]
-            pipe.hset(keys.counters(epoch.epoch, partition_of(name, epoch.partitions), name), mapping=used)
+            at_home = (epoch.epoch, partition_of(name, epoch.partitions))
+            pipe.hset(keys.counters(*at_home, name), mapping=used)
+            pipe.hset(keys.counted_terms(*at_home), name, terms_text(terms))
         await pipe.execute()
     for partition in range(epoch.partitions):
         at: dict[Any, Any] = {"offset": str(_OFFSET), "checksum": "1", "clock": str(now)}

@@ -20,7 +20,7 @@ from metering.decision import NOTHING, Knowledge, Used, used_of
 from metering.entitlement import CompiledEntitlement, TenantSnapshot, decode
 from metering.feed import FeedMessage
 from metering.partition import partition_of
-from metering.period import Period
+from metering.period import Period, period_of, terms_from, terms_text
 from metering.reservation import nanos_of
 
 _field = lru_cache(maxsize=1 << 14)(keys.counter_field)
@@ -40,13 +40,14 @@ class Epoch(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What one transaction read of a partition: where it stood (None: it is being rebuilt), counters and holds by
-    tenant, the number of the last change of a hold, and the instant (ms UTC) before which everything that was accepted
-    is in the counters."""
+    """What one transaction read of a partition: where it stood (None: it is being rebuilt), by tenant counters, the
+    billing terms by which they are counted and holds, the number of the last change of a hold, and the instant (ms UTC)
+    before which everything that was accepted is in the counters."""
 
     applied: int | None
     sequence: str
     counters: Mapping[str, Mapping[str, str]]
+    terms: Mapping[str, str]
     holds: Mapping[str, Mapping[str, str]]
     number: int
     vouched: int
@@ -78,7 +79,19 @@ class Partition:
 class Tenant:
     """What is known of one tenant. `counters` None: they are not known."""
 
-    __slots__ = ("_used", "answers", "counters", "holds", "home", "seen", "snapshot", "text", "version")
+    __slots__ = (
+        "_used",
+        "answers",
+        "counters",
+        "holds",
+        "home",
+        "moved",
+        "seen",
+        "snapshot",
+        "terms",
+        "text",
+        "version",
+    )
 
     def __init__(self, text: bytes | None, snapshot: TenantSnapshot | None, home: int) -> None:
         self.home = home
@@ -86,6 +99,10 @@ class Tenant:
         self.text = text
         self.snapshot = snapshot
         self.counters: dict[str, str] | None = None
+        self.terms = ""
+        """The billing terms by which counters are counted (metering/period.py: terms_text)."""
+        self.moved = False
+        """Its plan has other billing terms: a counter may be missing, or cut, that the writer will bring."""
         self.version = NEVER
         """The offset as of which the counters were read: messages up to it say nothing new."""
         self.seen = 0
@@ -103,7 +120,7 @@ class Tenant:
 
     def used(self, right: CompiledEntitlement, limit: Limit, period: Period) -> Used | None:
         """metering.decision.UsedIn."""
-        if self.counters is None:
+        if self.counters is None or (self.moved and limit.period == "billing" and self._other(period)):
             return None
         field = _field(limit.meter or right.meter or "", limit.period, period.start)
         known = self._used.get(field)
@@ -114,17 +131,27 @@ class Tenant:
             known = self._used[field] = used_of(right.aggregation or "sum", text)
         return known
 
+    def _other(self, period: Period) -> bool:
+        """Whether the counters are of other billing periods than this one; who has just come has used nothing."""
+        new = not self.counters and not self.terms
+        return not new and period_of("billing", period.start, terms_from(self.terms)) != period
+
     def planned(self, text: bytes | None) -> None:
         """Its snapshot as it stands. Decodes it only when it changed."""
         if self.text != text:
             self.text, self.snapshot = text, None if text is None else decode(text)
-            self.answers.clear()
+            self._compare_terms()
 
-    def read(self, counters: Mapping[str, str], version: int) -> None:
-        """All counters, as of `version`."""
+    def read(self, counters: Mapping[str, str], terms: str, version: int) -> None:
+        """All counters, counted by these billing terms, as of `version`."""
         self.counters = dict(counters)
+        self.terms = terms
         self.version = version
         self._used.clear()
+        self._compare_terms()
+
+    def _compare_terms(self) -> None:
+        self.moved = self.snapshot is not None and terms_text(self.snapshot.terms) != self.terms
         self.answers.clear()
 
     def told(self, texts: Sequence[str | None]) -> None:
@@ -199,7 +226,8 @@ class Mirror:
 
     def knowledge(self, tenant: Tenant) -> Knowledge:
         """How old what is known of a tenant is."""
-        return Knowledge("memory", self.as_of(tenant), "unavailable" if tenant.counters is not None else "recovering")
+        known = tenant.counters is not None and not tenant.moved
+        return Knowledge("memory", self.as_of(tenant), "unavailable" if known else "recovering")
 
     def as_of(self, tenant: Tenant) -> int:
         """Instant (ms UTC) as of which what is known of a tenant was so."""
@@ -299,7 +327,7 @@ class Mirror:
         for name, counters in reading.counters.items():
             tenant = self.tenants.get(name)
             if tenant is not None:
-                tenant.read(counters, reading.applied)
+                tenant.read(counters, reading.terms[name], reading.applied)
                 tenant.seen = min(tenant.seen, reading.vouched)
                 tenant.read_holds(reading.holds[name], reading.number)
         return True

@@ -78,7 +78,7 @@ async def position(redis: Redis, at: tuple[int, int]) -> Reading:
 
 
 async def counters(redis: Redis, wanted: Mapping[tuple[int, int], Sequence[str]]) -> dict[tuple[int, int], Reading]:
-    """Counters and holds of tenants by partition; those of one partition are of one moment, as is their position."""
+    """Counters, terms and holds of tenants by partition; of one partition all are of one moment, as is its position."""
     pipe = redis.pipeline(transaction=False)
     for at, names in wanted.items():
         pipe.execute_command("MULTI")
@@ -89,20 +89,21 @@ async def counters(redis: Redis, wanted: Mapping[tuple[int, int], Sequence[str]]
         for name in names:
             pipe.execute_command("HGETALL", keys.counters(*at, name))
             pipe.execute_command("HGETALL", keys.holds(*at, name))
+            pipe.execute_command("HGET", keys.counted_terms(*at), name)
         pipe.execute_command("EXEC")
     replies: list[Any] = await pipe.execute()
     readings = {}
     end = 0
     for at, names in wanted.items():
-        end += 2 * len(names) + 6
-        applied, sequence, number, vouched, *hashes = replies[end - 1]
+        end += 3 * len(names) + 6
+        applied, sequence, number, vouched, *own = replies[end - 1]
         offset = None if applied is None else int(applied)
         counted, held = (
-            {name: _texts(found) for name, found in zip(names, some, strict=True)}
-            for some in (hashes[::2], hashes[1::2])
+            {name: _texts(found) for name, found in zip(names, some, strict=True)} for some in (own[::3], own[1::3])
         )
+        terms = {name: (text or b"").decode() for name, text in zip(names, own[2::3], strict=True)}
         where = (sequence or b"").decode()
-        readings[at] = Reading(offset, where, counted, held, int(number or 0), int(vouched or 0))
+        readings[at] = Reading(offset, where, counted, terms, held, int(number or 0), int(vouched or 0))
     return readings
 
 

@@ -24,7 +24,7 @@ from metering.decision import NO_GROUPS, NOTHING, Decision, Knowledge, Used, dec
 from metering.entitlement import CompiledEntitlement, TenantSnapshot
 from metering.errors import Refused, TryLater, Unavailable
 from metering.partition import partition_of
-from metering.period import Period
+from metering.period import Period, terms_text
 from metering.reservation import LONGEST_MS, MOST_UNITS, HoldName, bound, nanos_of, units_of
 
 _LUA = resources.files("enforcement").joinpath("lua")
@@ -115,9 +115,9 @@ class Reservations:
         at = self._at(name.tenant)
         state = [keys.applied(*at), keys.holding(*at)]
         state += [key(*at, name.tenant) for key in (keys.counters, keys.holds, keys.counted)]
-        state += [keys.vouched(*at), keys.config(*at)]
+        state += [keys.vouched(*at), keys.config(*at), keys.counted_terms(*at)]
         asked = [keys.holds_feed(*at), *name, units, ttl, self._longest, right.scale, self._most]
-        asked += steady(snapshot, name.feature, now)
+        asked += [*steady(snapshot, name.feature, now), terms_text(snapshot.terms)]
         found = await self._run(
             name.tenant, self._reserve, state, [*asked, *(part for pair in bounds for part in pair)]
         )
@@ -127,7 +127,7 @@ class Reservations:
         metrics.RESERVATIONS.labels(outcome).inc()
         if outcome == "recovering":
             raise TryLater(
-                "it is not known what is held: Redis or its counters are begun anew, or usage is on its way",
+                "it is not known what is held or used: Redis or counters are begun anew, or usage is on its way",
                 min(int(until) - int(instant), self._longest) / 1000,
             )
         held = nanos_of(int(reserved), right.scale)

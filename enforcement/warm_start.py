@@ -27,7 +27,7 @@ _AT_ONCE = 100
 """Tenants that are encoded without a pause: some tenths of a millisecond, for checks wait meanwhile."""
 _PAUSE_SECONDS = 0.01
 """Between them: checks that had to wait are answered, and none of them waits twice."""
-_FORMAT = 3
+_FORMAT = 4
 
 
 class _Partition(msgspec.Struct, array_like=True, frozen=True):
@@ -40,6 +40,7 @@ class _Tenant(msgspec.Struct, array_like=True, frozen=True):
     name: str
     text: bytes | None
     counters: dict[str, str] | None
+    terms: str
     version: int
     holds: dict[str, Hold]
 
@@ -58,7 +59,7 @@ _chunk = msgspec.msgpack.Decoder(list[_Tenant])
 
 
 def _row(name: str, its: Tenant) -> _Tenant:
-    return _Tenant(name, its.text, its.counters, its.version, its.holds.all())
+    return _Tenant(name, its.text, its.counters, its.terms, its.version, its.holds.all())
 
 
 class WarmStart:
@@ -95,7 +96,7 @@ class WarmStart:
         for tenant in tenants:
             known = mirror.plan(tenant.name, tenant.text)
             if tenant.counters is not None:
-                known.read(tenant.counters, tenant.version)
+                known.read(tenant.counters, tenant.terms, tenant.version)
             known.holds.keep(tenant.holds)
 
     async def run(self) -> None:

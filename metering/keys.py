@@ -77,6 +77,11 @@ def counted_kind(meter: str, kind: str) -> str:
     return f"{meter}:{kind}"
 
 
+def counted_terms(epoch: int, partition: int) -> str:
+    """Hash: tenant → the billing terms by which its counters were counted (metering/period.py: terms_text)."""
+    return _partition(epoch, partition, "terms")
+
+
 def sequence(epoch: int, partition: int) -> str:
     """String: another one than before says that the state was repaired, though `applied` may be the same."""
     return _partition(epoch, partition, "sequence")

@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
+
 from metering.clock import DAY_MS, HOUR_MS, from_ms, to_ms
 
 PeriodKind = Literal["hour", "day", "month", "billing", "lifetime"]
@@ -46,6 +48,19 @@ DEFAULT_TERMS: tuple[BillingTerm, ...] = (BillingTerm(0, 0, "UTC"),)
 """Of a tenant without a subscription: calendar months in UTC."""
 
 LIFETIME = Period(0, FOREVER)
+_decode_terms = msgspec.json.Decoder(tuple[BillingTerm, ...]).decode
+
+
+@lru_cache(maxsize=4096)
+def terms_text(terms: tuple[BillingTerm, ...]) -> str:
+    """Terms as they stand in Redis; empty for DEFAULT_TERMS."""
+    return "" if terms == DEFAULT_TERMS else msgspec.json.encode(terms).decode()
+
+
+@lru_cache(maxsize=4096)
+def terms_from(text: str) -> tuple[BillingTerm, ...]:
+    """What `terms_text` wrote."""
+    return _decode_terms(text) if text else DEFAULT_TERMS
 
 
 def period_of(kind: PeriodKind, at: int, terms: tuple[BillingTerm, ...] = DEFAULT_TERMS) -> Period:

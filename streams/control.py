@@ -17,6 +17,9 @@ from streams.tally import CountedMeters
 from tenancy.catalogs import CatalogView
 from tenancy.subscriptions import SubscriptionView
 
+_STATE = 2
+"""What a partition's state consists of: another number, and every partition is rebuilt from the ledger."""
+
 
 class Changed(NamedTuple):
     """Tenants whose billing terms changed, and those whose counters are compared with other thresholds than before."""
@@ -122,6 +125,6 @@ class ControlPlane:
         """Changes whenever the state of the partition would have to be made differently from the same log; names what
         is counted (metering/keys.py: config)."""
         terms = sorted(self.terms_of(partition, partitions).items())
-        text = repr((bucket_ms, sorted(self.meters.of.items()), terms))
+        text = repr((_STATE, bucket_ms, sorted(self.meters.of.items()), terms))
         counted = [keys.counted_kind(meter, kind) for meter, (_, kinds) in self.meters.of.items() for kind in kinds]
         return " ".join([blake2b(text.encode(), digest_size=8).hexdigest(), *sorted(counted), ""])

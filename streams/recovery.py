@@ -112,9 +112,8 @@ class Recovery:
                 if not await self._state.rebuild_chunk(token, number, operations):
                     raise Unavailable("another rebuild has begun")
         number += 1
-        if not await self._state.rebuild_chunk(
-            token, number, [self._state.set_config(config), self._state.set_sequence(token)]
-        ):
+        counted_by = [self._state.set_config(config), *self._state.set_terms(terms, terms)]
+        if not await self._state.rebuild_chunk(token, number, [*counted_by, self._state.set_sequence(token)]):
             raise Unavailable("another rebuild has begun")
         if not await self._state.finish_rebuild(token, number, applied):
             raise Unavailable("another rebuild has begun")

@@ -12,6 +12,7 @@ from metering import feed, keys
 from metering.clock import SECOND_MS
 from metering.crossing import Crossing, encode
 from metering.feed import FeedMessage
+from metering.period import DEFAULT_TERMS, BillingTerm, terms_text
 from streams.voids import VoidIndex
 from streams.wire import Packed, Script, Wire, command, pack, pack_digests
 
@@ -77,6 +78,7 @@ class PartitionState:
         self._rebuild = keys.rebuild(epoch, partition)
         self._expiries = keys.expiries(epoch, partition)
         self._config = keys.config(epoch, partition)
+        self._terms = keys.counted_terms(epoch, partition)
         self._voids = keys.voids(epoch, partition)
         self._outbox = keys.outbox(epoch, partition)
         self._sequence = keys.sequence(epoch, partition)
@@ -225,7 +227,7 @@ class PartitionState:
         tenants = {name.split(b":", 2)[1].decode() for name in names if name.startswith(b"h:")}
         doomed += [_operation("UNLINK", keys.counted(*self._at, tenant)) for tenant in tenants]
         doomed += [one for one in self.drop(names) if one.command == b"UNLINK"]
-        doomed += [_operation("UNLINK", self._voids), _operation("UNLINK", self._expiries)]
+        doomed += [_operation("UNLINK", key) for key in (self._voids, self._expiries, self._terms)]
         return await self.rebuild_chunk(token, 1, doomed)
 
     async def rebuild_chunk(self, token: str, number: int, operations: Sequence[Operation]) -> bool:
@@ -299,6 +301,14 @@ class PartitionState:
     def set_config(self, fingerprint: str) -> Operation:
         """Remember by which meters and terms the counters are counted."""
         return _operation("SET", self._config, fingerprint)
+
+    def set_terms(self, terms: Mapping[str, tuple[BillingTerm, ...]], tenants: Iterable[str]) -> list[Operation]:
+        """Remember by which billing terms the counters of these tenants are counted; `terms`: of all that have some."""
+        texts = {tenant: terms_text(terms.get(tenant, DEFAULT_TERMS)) for tenant in tenants}
+        own = [part for pair in texts.items() if pair[1] for part in pair]
+        none = [tenant for tenant, text in texts.items() if not text]
+        operations = [_operation("HSET", self._terms, *own)] if own else []
+        return [*operations, _operation("HDEL", self._terms, *none)] if none else operations
 
     async def config(self) -> str | None:
         """The fingerprint that `set_config` left."""

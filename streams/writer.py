@@ -18,7 +18,7 @@ import structlog
 from metering.errors import Halt, Unavailable
 from metering.feed import FeedMessage
 from metering.partition import partition_of
-from metering.period import PERIOD_KINDS, Period, PeriodKind
+from metering.period import PERIOD_KINDS, BillingTerm, Period, PeriodKind
 from metering.reservation import COUNTED_MS
 from streams import metrics
 from streams.control import ControlPlane
@@ -209,8 +209,6 @@ class PartitionWriter:
         while not self._stopping.is_set():
             records = await self._unless_stopped(self._log.read(self._settings.batch_records, _READ_MS))
             for batch in self._batches(records or ()):
-                if self._control.generation != self._generation or self._asked:
-                    await self._count_anew()
                 await self._batch(batch)
                 self.vitals.progress()
                 if self._stopping.is_set():
@@ -281,6 +279,10 @@ class PartitionWriter:
                 raise Moved("the ledger lacks records that were applied")
         voids = Voids(self._voids, await self._named_rows(frames))
         judged = decide(frames, self._window, answer.digests, late_rows, voids)
+        # Here, where nothing is awaited any more before terms and meters are looked at: a batch never adds to counters
+        # that are counted in another way.
+        while self._control.generation != self._generation or self._asked:
+            await self._count_anew()
         meters = self._control.meters
         deltas = tally(judged, meters, self._control.terms, self.epoch, self.partition)
         uncounted = take_back(deltas, judged, meters, self._control.terms)
@@ -468,22 +470,24 @@ class PartitionWriter:
         """
         generation, meters, tenants = self._control.generation, self._control.meters, sorted(self._recount)
         config = self._control.fingerprint(self.partition, self._partitions, self._window.bucket_ms)
+        terms = self._control.terms_of(self.partition, self._partitions)
         asked = dict(self._asked)
         operations: list[Operation] = []
         everyone = self._counted is None or meters.of != self._counted.of
         if everyone:
             operations += self._state.drop(await self._state.counter_names(None))
-            operations += await self._counters(meters)
+            operations += await self._counters(meters, terms)
         else:
             for tenant in tenants:
                 names = await self._state.counter_names(tenant)
                 operations += self._state.drop([name for name in names if b":billing:" in name])
-            operations += await self._counters(meters, tenants, ("billing",))
+            operations += await self._counters(meters, terms, tenants, ("billing",))
             for tenant in asked:
                 operations += self._state.drop(await self._state.counter_names(tenant))
-            operations += await self._counters(meters, list(asked))
+            operations += await self._counters(meters, terms, list(asked))
         sequence = token_hex(8)
         operations += [self._state.set_config(config), self._state.set_sequence(sequence)]
+        operations += self._state.set_terms(terms, {*terms, *tenants} if everyone else tenants)
         self._cache.clear()
         if not await self._state.apply(self._applied.offset, self._config, self._applied, operations):
             raise Moved("another writer applied a batch")
@@ -496,10 +500,13 @@ class PartitionWriter:
                 done.set_result(None)
 
     async def _counters(
-        self, meters: CountedMeters, only: Sequence[str] | None = None, kinds: Sequence[PeriodKind] = PERIOD_KINDS
+        self,
+        meters: CountedMeters,
+        terms: dict[str, tuple[BillingTerm, ...]],
+        only: Sequence[str] | None = None,
+        kinds: Sequence[PeriodKind] = PERIOD_KINDS,
     ) -> list[Operation]:
         """Operations that set every open counter, or those of some tenants and period kinds, from the ledger."""
-        terms = self._control.terms_of(self.partition, self._partitions)
         operations: list[Operation] = []
         async for kind, period, rows in counter_rows(
             self._ledger, meters, terms, self._applied.clock, self._applied.offset, only, kinds

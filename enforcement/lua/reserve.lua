@@ -1,8 +1,8 @@
 -- Hold an amount of a feature if every limit has room for what is used, what is held and this.
--- KEYS: applied, holding, counters, holds and counted of the tenant, vouched, config (metering/keys.py).
+-- KEYS: applied, holding, counters, holds and counted of the tenant, vouched, config, counted_terms (metering/keys.py).
 -- ARGV: channel, tenant, feature, id, amount, ttl, longest ttl (ms), scale of the meter, most holds of the tenant, from
---   when until when (ms) what follows is so, then for each limit the field of its counter and the most that fits (units;
---   empty: not binding).
+--   when until when (ms) what follows is so, the tenant's billing terms, then for each limit the field of its counter
+--   and the most that fits (units; empty: not binding).
 -- Answers {outcome, now, until, reserved, amount, counter texts...}; `until`: when the hold ends or, recovering, when
 --   reservations begin again; `reserved`: what others hold. Outcomes: granted, again (held by this id already), refused,
 --   conflict (this id holds another amount), counted (its usage is in already), too-many (holds), recovering, turned
@@ -68,7 +68,16 @@ end
 
 local fits = true
 local texts = {}
-for at = 12, #ARGV, 2 do
+for at = 13, #ARGV, 2 do
+  -- Terms that changed make other periods: their counters come with the writer, and those that stand here may be cut.
+  -- Who has just come has used nothing.
+  if string.find(ARGV[at], ':billing:', 1, true) then
+    local counted_by = redis.call('HGET', KEYS[8], ARGV[2])
+    local new = not counted_by and redis.call('EXISTS', KEYS[3]) == 0
+    if (counted_by or '') ~= ARGV[12] and not new then
+      return {'recovering', text(now), text(now + 1000), '0', '0'}
+    end
+  end
   local used = redis.call('HGET', KEYS[3], ARGV[at])
   if not used then
     -- Nothing was used, or the catalog that has this limit is so new that the writer does not count for it yet.

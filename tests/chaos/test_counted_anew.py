@@ -7,9 +7,10 @@ from typing import Any
 
 from metering import keys
 from metering.partition import partition_of
-from metering.period import BillingTerm, period_of
+from metering.period import BillingTerm, period_of, terms_from
 from tenancy import subscriptions, tenants
 from tenancy.catalogs import Catalogs
+from tenancy.subscriptions import terms_of
 from tests.chaos.conftest import Stage
 from tests.chaos.workload import CATALOG, STANDING, TENANTS
 from tests.support import eventually
@@ -76,6 +77,10 @@ async def test_counters_of_a_billing_period_follow_the_tenants_anchor(stage: Sta
     await stage.workload.produce(frames=10)
     await eventually(lambda: _settled(stage), timeout=20)
     await eventually(agrees, timeout=20)
+    epoch = stage.engines.epoch
+    key = keys.counted_terms(epoch.epoch, partition_of(tenant, epoch.partitions))
+    own: Any = await stage.redis.hget(key, tenant)
+    assert terms_from(own.decode()) == terms_of((await subscriptions.history(stage.engines.database))[tenant])
 
 
 async def _settled(stage: Stage) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from metering import keys
 from metering.identity import digest
 from metering.partition import partition_of
-from metering.period import DEFAULT_TERMS, period_of
+from metering.period import DEFAULT_TERMS, BillingTerm, period_of, terms_from
 from metering.position import version_of
 from metering.quantity import render
 from streams.control import ControlPlane
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.machine.world import World
 
 _LIVE = 5
+Terms = Mapping[str, tuple[BillingTerm, ...]]
 
 
 class Compared(Protocol):
@@ -100,12 +101,17 @@ def state(world: World, at: tuple[int, int]) -> None:
     stored = world.redis.hash(keys.applied(*at).encode())
     _same("clock of applied", int(stored[b"clock"]), clock)
     rows = [row for row in reader.rows.values() if row.at[0] < at[0] or (row.at[:2] == at and row.at[2] <= applied)]
-    rows = [row for row in rows if partition_of(row.name[0], world.partitions(at[0])) == at[1]]
+    rows = [row for row in rows if _lives(world, at, row.name[0])]
     _digests(world, at, rows, clock)
     _waits(world, at, applied, clock)
-    config = world.redis.text(keys.config(*at).encode())
-    if config is not None and config.decode() == _config(world, at):
-        _counters(world, at, applied, rows, clock)
+    config = (world.redis.text(keys.config(*at).encode()) or b"").decode()
+    texts = world.redis.hash(keys.counted_terms(*at).encode())
+    counted_by = {tenant.decode(): terms_from(text.decode()) for tenant, text in texts.items()}
+    if config == _config(world, at):
+        own = {name: terms for name, terms in world.plane.terms.items() if _lives(world, at, name)}
+        _same("terms", counted_by, {name: terms for name, terms in own.items() if terms != DEFAULT_TERMS})
+    if config == _config(world, at, counted_by):
+        _counters(world, at, applied, rows, clock, counted_by)
 
 
 def settled(world: World, at: tuple[int, int]) -> None:
@@ -129,7 +135,7 @@ def _waits(world: World, at: tuple[int, int], applied: int, clock: int) -> None:
     expected: dict[bytes, dict[int, int]] = {}
     for wait in world.interpreter.waits:
         inside = wait.at[0] < at[0] or (wait.at[:2] == at and wait.at[2] <= applied)
-        mine = partition_of(wait.name[0], world.partitions(at[0])) == at[1]
+        mine = _lives(world, at, wait.name[0])
         if inside and mine and clock < wait.until:
             expected.setdefault(digest(*wait.name), {})[-1 if wait.hour is None else wait.hour] = wait.until
     found: dict[bytes, dict[int, int]] = {}
@@ -140,19 +146,24 @@ def _waits(world: World, at: tuple[int, int], applied: int, clock: int) -> None:
     _same("void index", found, expected)
 
 
-def _config(world: World, at: tuple[int, int]) -> str:
-    views: tuple[Any, Any] = (CatalogsTwin(world.plane), SubscriptionsTwin(world.plane))
+def _lives(world: World, at: tuple[int, int], tenant: str) -> bool:
+    return partition_of(tenant, world.partitions(at[0])) == at[1]
+
+
+def _config(world: World, at: tuple[int, int], terms: Terms | None = None) -> str:
+    """That of what counts by the newest catalog, and by these terms or the newest."""
+    views: tuple[Any, Any] = (CatalogsTwin(world.plane), SubscriptionsTwin(world.plane, terms))
     return ControlPlane(*views, world).fingerprint(at[1], world.partitions(at[0]), BUCKET_MS)
 
 
-def _counters(world: World, at: tuple[int, int], applied: int, rows: list[Row], clock: int) -> None:
+def _counters(world: World, at: tuple[int, int], applied: int, rows: list[Row], clock: int, counted_by: Terms) -> None:
     reader, catalog = world.interpreter, world.plane.current(world.now).catalog
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         below = [v for v in reader.taken.get(row.at, ()) if v[0] < at[0] or (v[:2] == at and v[2] <= applied)]
         if row.voided or below:
             continue
-        terms = world.plane.terms.get(row.name[0], DEFAULT_TERMS)
+        terms = counted_by.get(row.name[0], DEFAULT_TERMS)
         for meter in row.given.quantities:
             for kind in catalog.periods_of(meter):
                 period = period_of(kind, row.time, terms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from metering.errors import Unavailable
@@ -51,9 +51,9 @@ class CatalogsTwin:
 class SubscriptionsTwin:
     """tenancy's SubscriptionView."""
 
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, plane: Plane, known: Mapping[str, tuple[BillingTerm, ...]] | None = None) -> None:
         self._plane = plane
-        self._known = dict(plane.terms)
+        self._known = dict(plane.terms if known is None else known)
         self.number = 0
 
     async def refresh(self) -> set[str]:

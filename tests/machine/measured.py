@@ -45,6 +45,19 @@ NEW_TERMS: list[Action] = [
 ]
 """Terms change while no writer runs."""
 
+TERMS_AMID_A_BATCH: list[Action] = [
+    ("begin", 1),
+    ("send", 0, "gateway", (_call(1),)),
+    ("start", -1, 0, 10),
+    _TO_THE_END,
+    ("send", 0, "gateway", (_call(2),)),
+    ("step", 0, 2),
+    ("terms", 0, 15, "+05:30"),
+    ("hear", 0),
+    _TO_THE_END,
+]
+"""A batch that had asked already was counted by new terms, beside counters of the old ones."""
+
 OLDER_LEDGER: list[Action] = [
     ("begin", 1),
     ("send", 0, "gateway", (_call(5, 31 * HOUR_MS),)),

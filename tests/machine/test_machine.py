@@ -17,7 +17,8 @@ def test_after_any_schedule_ledger_and_counters_are_what_a_reader_of_the_log_has
     assert not bad, "\n".join(map(report, bad[:3]))
 
 
-FOUND = {name: getattr(measured, name) for name in ("CLOSED_EPOCH", "OTHER_TERMS", "OLDER_LEDGER", "OPEN_AGAIN")}
+NAMES = ("CLOSED_EPOCH", "OTHER_TERMS", "TERMS_AMID_A_BATCH", "OLDER_LEDGER", "OPEN_AGAIN")
+FOUND = {name: getattr(measured, name) for name in NAMES}
 
 
 @pytest.mark.parametrize("actions", FOUND.values(), ids=FOUND.keys())

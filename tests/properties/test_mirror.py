@@ -13,7 +13,7 @@ from metering.clock import HOUR_MS
 from metering.entitlement import compile_snapshot, encode
 from metering.feed import FeedMessage
 from metering.keys import counter_field
-from metering.period import DEFAULT_TERMS
+from metering.period import DEFAULT_TERMS, BillingTerm, terms_text
 from metering.reservation import holds_of
 
 TENANTS = ("acme", "bolt")
@@ -33,6 +33,7 @@ class World:
     def __init__(self) -> None:
         self.now = 1000
         self.counters: dict[str, dict[str, str]] = {name: {} for name in TENANTS}
+        self.terms: dict[str, str] = dict.fromkeys(TENANTS, "")
         self.applied, self.sequence = 0, "a"
         self.holds: dict[str, dict[str, str]] = {name: {} for name in TENANTS}
         self.number = 0
@@ -46,7 +47,7 @@ class World:
     def _stands(self) -> None:
         counters = {name: dict(own) for name, own in self.counters.items()}
         holds = {name: dict(own) for name, own in self.holds.items()}
-        reading = Reading(self.applied, self.sequence, counters, holds, self.number, self.now)
+        reading = Reading(self.applied, self.sequence, counters, dict(self.terms), holds, self.number, self.now)
         self.past.append(Past(self.now, reading))
 
     def count(self, tenant: str, lost: bool) -> None:
@@ -60,8 +61,9 @@ class World:
             )
 
     def repair(self, tenant: str) -> None:
-        """Counters are replaced without a new offset."""
+        """Counters are replaced without a new offset, maybe by those of other billing terms."""
         self.sequence += "a"
+        self.terms[tenant] = terms_text((BillingTerm(0, len(self.sequence), "UTC"),))
         self.counters[tenant] = {"f": f"{self.applied}.5"}
         self._stands()
 
@@ -107,9 +109,10 @@ class World:
         """Redis reads; the answer is under way."""
         reading = self.past[-1].reading
         counters = {name: reading.counters[name] for name in names}
+        terms = {name: reading.terms[name] for name in names}
         holds = {name: reading.holds[name] for name in names}
-        some = Reading(reading.applied, reading.sequence, counters, holds, reading.number, self.now)
-        position = some._replace(counters={}, holds={})
+        some = reading._replace(counters=counters, terms=terms, holds=holds, vouched=self.now)
+        position = some._replace(counters={}, terms={}, holds={})
         self.mirror.went_back(0, self.mirror.partitions[0].number, position)
         if set(self.mirror.tenants) <= set(names) and self.mirror.accepts(0, position):
             self.asked.append((self.now, self.mirror.begin_again(0, some), some))
@@ -137,7 +140,8 @@ class World:
             later = [
                 past for n, past in enumerate(self.past) if n + 1 == len(self.past) or self.past[n + 1].since > as_of
             ]
-            assert tenant.counters in [past.reading.counters[name] for past in later] or as_of == 0
+            known = [(past.reading.counters[name], past.reading.terms[name]) for past in later]
+            assert (tenant.counters, tenant.terms) in known or as_of == 0
 
 
 _STEPS = "count lose hold lose-hold repair flush power_cut beat hear hear ask answer"
@@ -204,7 +208,7 @@ def test_counters_of_hours_that_are_open_are_kept_in_whatever_order_they_are_tol
     mirror = Mirror(10)
     mirror.move(Epoch(1, 1))
     mirror.plan("acme", TEXT["acme"])
-    mirror.accepts(0, Reading(0, "a", {"acme": {}}, {"acme": {}}, 0, 0))
+    mirror.accepts(0, Reading(0, "a", {"acme": {}}, {"acme": ""}, {"acme": {}}, 0, 0))
     true: dict[str, str] = {}
     for first in range(0, len(hours), batch):
         texts: list[str | None] = []

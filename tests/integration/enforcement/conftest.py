@@ -25,7 +25,7 @@ from metering.errors import Refused
 from metering.feed import FeedMessage
 from metering.feed import encode as encode_message
 from metering.partition import partition_of
-from metering.period import BillingTerm, period_of
+from metering.period import BillingTerm, period_of, terms_text
 from tenancy import migrations, tenants
 from tenancy.database import Database
 from tenancy.keys import create_key
@@ -155,13 +155,33 @@ class State:
         kinds = [keys.counted_kind(meter, kind) for meter in CATALOG.meters for kind in CATALOG.periods_of(meter)]
         await self._redis.set(keys.config(EPOCH, partition), " ".join(["c", *kinds, ""]))
 
+    async def count_by(self, tenant: str, terms: tuple[BillingTerm, ...], counters: dict[str, str]) -> None:
+        """The writer has heard of a tenant's billing terms and counted it anew."""
+        partition = partition_of(tenant, PARTITIONS)
+        await self._redis.hset(keys.counted_terms(EPOCH, partition), tenant, terms_text(terms))
+        await self._redis.delete(keys.counters(EPOCH, partition, tenant))
+        await self._redis.hset(keys.counters(EPOCH, partition, tenant), mapping=dict[Any, Any](counters))
+        await self._redis.set(keys.sequence(EPOCH, partition), f"counted by {terms}")
+        await self.beat(tenant)
+
     async def rebuilding(self, tenant: str) -> None:
         """The tenant's partition is being rebuilt."""
         await self._redis.delete(keys.applied(EPOCH, partition_of(tenant, PARTITIONS)))
 
     async def tenant(self, name: str, plan: str | None = "starter", status: TenantStatus = "active") -> TenantSnapshot:
-        """A published tenant."""
-        snapshot = compile_snapshot(name, status, plan, TERMS, CATALOG, 1)
+        """A published tenant, of whose billing terms the writer knows."""
+        await self._redis.hset(keys.counted_terms(EPOCH, partition_of(name, PARTITIONS)), name, terms_text(TERMS))
+        return await self.plan(name, plan, status)
+
+    async def plan(
+        self,
+        name: str,
+        plan: str | None = "starter",
+        status: TenantStatus = "active",
+        terms: tuple[BillingTerm, ...] = TERMS,
+    ) -> TenantSnapshot:
+        """What is published of a tenant."""
+        snapshot = compile_snapshot(name, status, plan, terms, CATALOG, 1)
         await self._redis.set(keys.snapshot(name), encode(snapshot))
         number = await self._redis.incr(keys.SNAPSHOT_CHANGES)
         await self._redis.zadd(keys.CHANGED_SNAPSHOTS, {name: number})

@@ -8,9 +8,10 @@ import pytest
 from redis.asyncio import Redis
 
 from metering import keys
-from metering.clock import HOUR_MS
+from metering.clock import DAY_MS, HOUR_MS
 from metering.partition import partition_of
-from tests.integration.enforcement.conftest import EPOCH, NOW, PARTITIONS, GateClient, State
+from metering.period import BillingTerm, period_of
+from tests.integration.enforcement.conftest import EPOCH, NOW, PARTITIONS, TERMS, GateClient, State
 from tests.support import SetClock, eventually
 
 
@@ -136,11 +137,24 @@ async def test_a_changed_plan_is_seen(gate: GateClient, state: State) -> None:
     await state.tenant("grand", plan=None)
     await eventually(lambda: gate.says("cloning", reason="not-entitled"), timeout=2)
     assert (await gate.check("cloning", "new"))["reason"] == "unknown-tenant"
-    await state.tenant("new")
+    await state.plan("new")
     await eventually(lambda: gate.says("cloning", "new", reason="granted"), timeout=2)
     assert await gate.says("voice", "new", reason="within-limit", used="0")
-    await state.counter("new", "voice", "12")
+    await state.count_by(
+        "new", TERMS, {keys.counter_field("seconds", "billing", period_of("billing", NOW, TERMS).start): "12"}
+    )
     await eventually(lambda: gate.says("voice", "new", used="12"), timeout=2)
+
+
+async def test_a_moved_anchor_is_not_taken_for_nothing_used(gate: GateClient, state: State) -> None:
+    await state.counter("grand", "voice", "36000")
+    assert (await gate.check("voice"))["reason"] == "limit-reached"
+    moved = (BillingTerm(0, NOW - DAY_MS, "UTC"),)
+    await state.plan("grand", terms=moved)
+    await eventually(lambda: gate.says("voice", allowed=False, reason="recovering", policy="closed"), timeout=2)
+    assert await gate.says("languages", reason="within-limit")
+    await state.count_by("grand", moved, {keys.counter_field("seconds", "billing", NOW - DAY_MS): "35999"})
+    await eventually(lambda: gate.says("voice", allowed=True, used="35999"), timeout=2)
 
 
 async def test_a_new_epoch_is_followed(gate: GateClient, state: State, redis: Redis) -> None:

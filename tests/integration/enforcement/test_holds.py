@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from metering import keys
-from metering.period import FOREVER
+from metering.clock import DAY_MS
+from metering.period import DEFAULT_TERMS, FOREVER, BillingTerm, period_of, terms_text
 from metering.quantity import ONE, render
 from metering.reservation import MOST_UNITS, nanos_of, units_of
 from streams.holds import begin_holds
@@ -55,6 +56,8 @@ class Holder:
         ttl: int = 60_000,
         most: int = 1000,
         when: tuple[int, int] = (0, FOREVER),
+        terms: str = "",
+        field: str = FIELD,
     ) -> str:
         names = [
             keys.applied(*AT),
@@ -62,8 +65,9 @@ class Holder:
             *(key(*AT, "t") for key in (keys.counters, keys.holds, keys.counted)),
             keys.vouched(*AT),
             keys.config(*AT),
+            keys.counted_terms(*AT),
         ]
-        asked: list[Any] = ["ch", "t", "f", id, units, ttl, 900_000, self.scale, most, *when, FIELD, limit]
+        asked: list[Any] = ["ch", "t", "f", id, units, ttl, 900_000, self.scale, most, *when, terms, field, limit]
         answer: Any = await self.redis.eval(RESERVE, len(names), *names, *asked)
         return str(answer[0].decode())
 
@@ -78,6 +82,14 @@ class Holder:
         operations = [self.state.set_counters("t", texts), *self.state.count_holds({"t": [f"f:{id}"]}, 1)]
         new = Applied(self.offset + 1, 0, 0)
         assert await self.state.apply(self.offset, CONFIG, new, operations)
+        self.offset += 1
+
+    async def count_by(self, terms: tuple[BillingTerm, ...]) -> None:
+        """The writer counts by other billing terms from now on."""
+        new = Applied(self.offset + 1, 0, 0)
+        assert await self.state.apply(
+            self.offset, await self.state.config() or "", new, self.state.set_terms({"t": terms}, ["t"])
+        )
         self.offset += 1
 
     async def expire(self, id: str) -> None:
@@ -264,6 +276,31 @@ async def test_nothing_is_reserved_of_a_limit_that_nobody_counts_for_yet(redis: 
     assert await holder.reserve("a", 1, 10) == "recovering"
     await redis.set(keys.config(*AT), CONFIG)
     assert await holder.reserve("a", 1, 10) == "granted"
+    await redis.aclose()
+
+
+async def test_nothing_is_reserved_of_a_billing_period_that_the_writer_does_not_count_yet(redis: Redis) -> None:
+    holder = Holder(redis, 0)
+    await holder.begin()
+    await redis.set(keys.config(*AT), f"{CONFIG}seconds:billing ")
+    old, new = ((BillingTerm(0, anchor, "UTC"),) for anchor in (DAY_MS, 2 * DAY_MS))
+    start = period_of("billing", await now(redis), new).start
+
+    async def reserve(terms: tuple[BillingTerm, ...], id: str, field: str = f"seconds:billing:{start}") -> str:
+        return await holder.reserve(id, 1, 10, terms=terms_text(terms), field=field)
+
+    assert await reserve(new, "of who has just come") == "granted"
+    await holder.count_by(old)
+    assert await reserve(new, "a") == "recovering"
+    assert await reserve(new, "of an hour", FIELD) == "granted"
+    await redis.hset(keys.counters(*AT, "t"), f"seconds:billing:{start}", "1")
+    assert await reserve(new, "of a cut counter") == "recovering"
+    await holder.count_by(new)
+    assert await reserve(new, "a") == "granted"
+    assert await reserve(old, "by a gate that knows the old plan") == "recovering"
+    await holder.count_by(DEFAULT_TERMS)
+    assert await reserve(new, "b") == "recovering"
+    assert await reserve(DEFAULT_TERMS, "b") == "granted"
     await redis.aclose()
 
 

@@ -172,6 +172,7 @@ async def test_after_a_flush_nothing_is_granted_until_no_hold_can_last(
     await reserve(gate, 4)
     await redis.flushall()
     await state.whole()
+    await state.tenant(TENANT, "tight")
     response = await gate.send("POST", "/v1/reservations", {"tenant": TENANT, "feature": "voice", "amount": 1})
     assert response.status == 503
     assert (await response.json())["type"].endswith("/recovering")

@@ -10,6 +10,7 @@ import pytest
 from enforcement.mirror import Epoch, Mirror, Reading
 from enforcement.warm_start import WarmStart
 from metering.entitlement import compile_snapshot, encode
+from metering.period import terms_text
 from tests.integration.enforcement.conftest import CATALOG, NOW, TERMS
 
 
@@ -24,7 +25,7 @@ def filled() -> Mirror:
         own = mirror.of_partition(number)
         counters = {name: {"calls:hour:0": name[-1]} for name in own}
         holds = {name: {"voice:a": f"held {1000 * number + 1000} 60000 {NOW + 1}"} for name in own}
-        assert mirror.accepts(number, Reading(7, "x", counters, holds, 3, NOW))
+        assert mirror.accepts(number, Reading(7, "x", counters, dict.fromkeys(own, terms_text(TERMS)), holds, 3, NOW))
         mirror.verified(number, partition.gaps, NOW, NOW)
     mirror.plans_fresh = NOW + 1
     return mirror
@@ -38,7 +39,7 @@ async def test_what_is_known_is_known_after_a_restart(tmp_path: Path) -> None:
     assert list(after.tenants) == list(before.tenants)
     for name, tenant in before.tenants.items():
         its = after.tenants[name]
-        assert (its.snapshot, its.counters) == (tenant.snapshot, tenant.counters)
+        assert (its.snapshot, its.counters, its.terms) == (tenant.snapshot, tenant.counters, tenant.terms)
         if tenant.counters is not None:
             held = tenant.reserved("voice", NOW)
             assert its.reserved("voice", NOW) == held

@@ -48,12 +48,12 @@ class Plans:
         self, redis: Any, wanted: Mapping[tuple[int, int], Sequence[str]]
     ) -> dict[tuple[int, int], Reading]:
         return {
-            at: Reading(1, "a", {n: {} for n in names}, {n: {} for n in names}, 0, 1 << 53)
+            at: Reading(1, "a", {n: {} for n in names}, dict.fromkeys(names, ""), {n: {} for n in names}, 0, 1 << 53)
             for at, names in wanted.items()
         }
 
     async def position(self, redis: Any, at: tuple[int, int]) -> Reading:
-        return Reading(1, "a", {}, {}, 0, 1 << 53)
+        return Reading(1, "a", {}, {}, {}, 0, 1 << 53)
 
 
 async def test_a_change_is_not_missed_of_who_is_read_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

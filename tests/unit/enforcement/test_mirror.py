@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from enforcement.mirror import NOBODIES, Epoch, Mirror, Reading
-from metering.catalog import Catalog
-from metering.clock import HOUR_MS
+from enforcement.mirror import NOBODIES, Epoch, Mirror, Reading, Tenant
+from metering.catalog import Catalog, Limit, parse_catalog
+from metering.clock import DAY_MS, HOUR_MS
+from metering.decision import NOTHING
 from metering.entitlement import compile_snapshot, encode
 from metering.feed import FeedMessage
 from metering.keys import counter_field
-from metering.period import DEFAULT_TERMS
+from metering.period import DEFAULT_TERMS, BillingTerm, PeriodKind, period_of, terms_text
+from metering.quantity import ONE
 
 NOW = 495_000 * HOUR_MS
 PLAN = encode(compile_snapshot("crow", "active", None, DEFAULT_TERMS, Catalog(), 1))
@@ -21,7 +23,7 @@ def mirror(*names: str, size: int = 10) -> Mirror:
     for name in names:
         made.plan(name, encode(compile_snapshot(name, "active", None, DEFAULT_TERMS, Catalog(), 1)))
     nothing: dict[str, dict[str, str]] = {name: {} for name in names}
-    made.accepts(0, Reading(0, "a", nothing, nothing, 0, NOW))
+    made.accepts(0, Reading(0, "a", nothing, dict.fromkeys(names, ""), nothing, 0, NOW))
     made.verified(0, made.partitions[0].gaps, NOW, NOW)
     return made
 
@@ -51,9 +53,9 @@ def test_who_is_read_again_is_no_older_than_before_unless_the_counters_are() -> 
     known.partitions[0].fresh, known.plans_fresh = 0, NOW + 10
     tenant = known.tenants["acme"]
     tenant.seen = NOW + 5
-    known.accepts(0, Reading(1, "a", {"acme": {}}, {"acme": {}}, 0, NOW + 6))
+    known.accepts(0, Reading(1, "a", {"acme": {}}, {"acme": ""}, {"acme": {}}, 0, NOW + 6))
     assert known.as_of(tenant) == NOW + 5
-    known.accepts(0, Reading(0, "b", {"acme": {}}, {"acme": {}}, 0, NOW - 60_000))
+    known.accepts(0, Reading(0, "b", {"acme": {}}, {"acme": ""}, {"acme": {}}, 0, NOW - 60_000))
     assert known.as_of(tenant) == NOW - 60_000
 
 
@@ -83,13 +85,13 @@ def test_a_late_event_of_the_hour_before_takes_nothing_from_this_one() -> None:
 def test_whose_counters_came_later_is_as_old_as_they_are() -> None:
     known = mirror()
     known.plan("acme", None).seen = known.plans_fresh = NOW + 60_000
-    known.accepts(0, Reading(0, "a", {"acme": {}}, {"acme": {}}, 0, NOW))
+    known.accepts(0, Reading(0, "a", {"acme": {}}, {"acme": ""}, {"acme": {}}, 0, NOW))
     assert known.as_of(known.tenants["acme"]) == NOW
 
 
 def test_what_a_silent_writer_told_last_is_not_read_again_for_ever() -> None:
     known = mirror("acme")
-    position = Reading(7, "a", {}, {}, 0, NOW)
+    position = Reading(7, "a", {}, {}, {}, 0, NOW)
     gaps = known.begin_again(0, position)
     assert known.verified(0, gaps, NOW, NOW)
     assert known.is_as(0, position)
@@ -109,6 +111,52 @@ def test_counters_that_were_replaced_by_older_ones_are_as_old_as_they_are() -> N
     known.plans_fresh = NOW
     older = NOW - 60_000
     known.hear(0, FeedMessage(3, 3, older, older, "b"), NOW)
-    known.accepts(0, Reading(3, "b", {"acme": {}}, {"acme": {}}, 0, older))
+    known.accepts(0, Reading(3, "b", {"acme": {}}, {"acme": ""}, {"acme": {}}, 0, older))
     assert known.verified(0, known.partitions[0].gaps, NOW, older)
     assert known.as_of(known.tenants["acme"]) == older
+
+
+CATALOG = parse_catalog("""
+meters: {calls: {event: call, aggregation: count}}
+features: {calls: {meter: calls}}
+plans: {p: {entitlements: {calls: {limit: 9, period: billing, limits: [{limit: 5, period: hour}]}}}}
+""")
+OLD, NEW = ((BillingTerm(0, NOW - days * DAY_MS, "UTC"),) for days in (20, 2))
+
+
+def test_of_a_billing_period_that_the_writer_does_not_count_yet_nothing_is_known() -> None:
+    known = mirror()
+
+    def plan(terms: tuple[BillingTerm, ...]) -> Tenant:
+        return known.plan("acme", encode(compile_snapshot("acme", "active", "p", terms, CATALOG, 1)))
+
+    def read(terms: tuple[BillingTerm, ...], counters: dict[str, str]) -> None:
+        known.accepts(0, Reading(0, "a", {"acme": counters}, {"acme": terms_text(terms)}, {"acme": {}}, 0, NOW))
+
+    def used(terms: tuple[BillingTerm, ...], kind: PeriodKind = "billing") -> int | None:
+        assert tenant.snapshot is not None
+        right = tenant.snapshot.entitlements["calls"]
+        found = tenant.used(right, Limit("9", kind), period_of(kind, NOW, terms))
+        return None if found is None else found.total // ONE
+
+    tenant = plan(OLD)
+    read(OLD, {counter_field("calls", "billing", NOW - 20 * DAY_MS): "7"})
+    assert used(OLD) == 7
+    plan(NEW)
+    assert used(NEW) is None
+    assert known.knowledge(tenant).unknown == "recovering"
+    assert used(NEW, "hour") == 0
+    read(NEW, {counter_field("calls", "billing", NOW - 2 * DAY_MS): "3"})
+    assert used(NEW) == 3
+    plan(OLD)  # by a control plane that was put back
+    assert used(OLD) is None
+    plan((*NEW, BillingTerm(NOW + 40 * DAY_MS, NOW, "UTC")))
+    assert used(NEW) == 3, "a change to come changes nothing of this period"
+
+
+def test_who_has_just_come_has_used_nothing() -> None:
+    known = mirror("acme")
+    tenant = known.plan("acme", encode(compile_snapshot("acme", "active", "p", NEW, CATALOG, 1)))
+    assert tenant.snapshot is not None
+    right = tenant.snapshot.entitlements["calls"]
+    assert tenant.used(right, Limit("9", "billing"), period_of("billing", NOW, NEW)) == NOTHING

@@ -31,6 +31,8 @@ def test_all_keys_of_a_partition_share_one_slot() -> None:
         keys.uniques(3, 1, "grand", keys.counter_field("languages", "month", 0)),
         keys.expiries(3, 1),
         keys.outbox(3, 1),
+        keys.config(3, 1),
+        keys.counted_terms(3, 1),
         keys.sequence(3, 1),
         keys.feed(3, 1),
     ]
