@@ -20,7 +20,7 @@ from metering.decision import NOTHING, Knowledge, Used, used_of
 from metering.entitlement import CompiledEntitlement, TenantSnapshot, decode
 from metering.feed import FeedMessage
 from metering.partition import partition_of
-from metering.period import Period, period_of, terms_from, terms_text
+from metering.period import Period, period_of, terms_from
 from metering.reservation import nanos_of
 
 _field = lru_cache(maxsize=1 << 14)(keys.counter_field)
@@ -100,7 +100,8 @@ class Tenant:
         self.snapshot = snapshot
         self.counters: dict[str, str] | None = None
         self.terms = ""
-        """The billing terms by which counters are counted (metering/period.py: terms_text)."""
+        """The billing terms by which counters are counted (metering/period.py: terms_text); empty: the writer knows of
+        no subscription."""
         self.moved = False
         """Its plan has other billing terms: a counter may be missing, or cut, that the writer will bring."""
         self.version = NEVER
@@ -151,7 +152,7 @@ class Tenant:
         self._compare_terms()
 
     def _compare_terms(self) -> None:
-        self.moved = self.snapshot is not None and terms_text(self.snapshot.terms) != self.terms
+        self.moved = self.snapshot is not None and terms_from(self.terms) != self.snapshot.terms
         self.answers.clear()
 
     def told(self, texts: Sequence[str | None]) -> None:

@@ -78,7 +78,8 @@ def counted_kind(meter: str, kind: str) -> str:
 
 
 def counted_terms(epoch: int, partition: int) -> str:
-    """Hash: tenant → the billing terms by which its counters were counted (metering/period.py: terms_text)."""
+    """Hash: tenant → the billing terms by which its counters were counted (metering/period.py: terms_text), of those
+    that have a subscription."""
     return _partition(epoch, partition, "terms")
 
 

@@ -53,13 +53,13 @@ _decode_terms = msgspec.json.Decoder(tuple[BillingTerm, ...]).decode
 
 @lru_cache(maxsize=4096)
 def terms_text(terms: tuple[BillingTerm, ...]) -> str:
-    """Terms as they stand in Redis; empty for DEFAULT_TERMS."""
-    return "" if terms == DEFAULT_TERMS else msgspec.json.encode(terms).decode()
+    """Terms as they stand in Redis."""
+    return msgspec.json.encode(terms).decode()
 
 
 @lru_cache(maxsize=4096)
 def terms_from(text: str) -> tuple[BillingTerm, ...]:
-    """What `terms_text` wrote."""
+    """What `terms_text` wrote; DEFAULT_TERMS where it wrote nothing."""
     return _decode_terms(text) if text else DEFAULT_TERMS
 
 

@@ -11,9 +11,8 @@ from metering.clock import Clock
 from metering.crossing import Thresholds, thresholds_of
 from metering.meter import CompiledCatalog
 from metering.partition import partition_of
-from metering.period import BillingTerm
 from streams.frame import MissingCatalog
-from streams.tally import CountedMeters
+from streams.tally import CountedMeters, Counting
 from tenancy.catalogs import CatalogView
 from tenancy.subscriptions import SubscriptionView
 
@@ -99,10 +98,6 @@ class ControlPlane:
             self._known[version] = found
         return found is not None
 
-    def terms(self, tenant: str) -> tuple[BillingTerm, ...]:
-        """A tenant's dated billing terms."""
-        return self._subscriptions.terms(tenant)
-
     def thresholds(self, tenant: str) -> Thresholds:
         """What the counters of a tenant are compared with: by its plan now, in the newest catalog."""
         return self._thresholds.get(self._plans.get(tenant, ""), {})
@@ -116,15 +111,11 @@ class ControlPlane:
             if plan in plans and partition_of(tenant, partitions) == partition
         }
 
-    def terms_of(self, partition: int, partitions: int) -> dict[str, tuple[BillingTerm, ...]]:
-        """The tenants of a partition that have terms of their own."""
+    def counting(self, partition: int, partitions: int, bucket_ms: int) -> Counting:
+        """How the counters of a partition are to be counted, as of now."""
         every = self._subscriptions.all_terms()
-        return {tenant: own for tenant, own in every.items() if partition_of(tenant, partitions) == partition}
-
-    def fingerprint(self, partition: int, partitions: int, bucket_ms: int) -> str:
-        """Changes whenever the state of the partition would have to be made differently from the same log; names what
-        is counted (metering/keys.py: config)."""
-        terms = sorted(self.terms_of(partition, partitions).items())
-        text = repr((_STATE, bucket_ms, sorted(self.meters.of.items()), terms))
+        terms = {tenant: own for tenant, own in every.items() if partition_of(tenant, partitions) == partition}
+        text = repr((_STATE, bucket_ms, sorted(self.meters.of.items()), sorted(terms.items())))
         counted = [keys.counted_kind(meter, kind) for meter, (_, kinds) in self.meters.of.items() for kind in kinds]
-        return " ".join([blake2b(text.encode(), digest_size=8).hexdigest(), *sorted(counted), ""])
+        fingerprint = " ".join([blake2b(text.encode(), digest_size=8).hexdigest(), *sorted(counted), ""])
+        return Counting(self.meters, terms, fingerprint)

@@ -23,17 +23,18 @@ from metering.period import Period, period_of
 from streams import metrics
 from streams.control import ControlPlane
 from streams.state import PartitionState
-from streams.tally import CounterKey
+from streams.tally import CounterKey, Counting
 
 _PATIENCE_SECONDS = 3
 """For Kafka, while the partition's batches wait; then they go on, and the outbox is looked at again later."""
 
 
 class Watch:
-    """Compares counters with thresholds, all at one partition clock."""
+    """Compares counters, however they are counted, with thresholds, all at one partition clock."""
 
-    def __init__(self, control: ControlPlane, clock: int) -> None:
+    def __init__(self, control: ControlPlane, counting: Counting, clock: int) -> None:
         self._control = control
+        self._counting = counting
         self._clock = clock
 
     def crossed(self, tenant: str, key: CounterKey, before: Any, now: Any) -> list[Crossing]:
@@ -41,7 +42,7 @@ class Watch:
         thresholds = self._control.thresholds(tenant).get((key.meter, key.kind))
         if not thresholds:
             return []
-        aggregation = self._control.meters.aggregation(key.meter)
+        aggregation = self._counting.meters.aggregation(key.meter)
         stands = level(aggregation, now)
         return [
             crossing.crossing(tenant, key.meter, key.kind, Period(key.start, key.end), threshold, stands, self._clock)
@@ -57,9 +58,9 @@ class Watch:
         for field, text in counters.items():
             meter, kind, start = split_counter_field(field.decode())
             if (meter, kind) in self._control.thresholds(tenant):
-                period = period_of(kind, start, self._control.terms(tenant))
+                period = period_of(kind, start, self._counting.terms_of(tenant))
                 if self._clock < period.end:
-                    value = counter.decode(self._control.meters.aggregation(meter), text.decode())
+                    value = counter.decode(self._counting.meters.aggregation(meter), text.decode())
                     found += self.crossed(tenant, CounterKey(meter, kind, *period), None, value)
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Container, Iterable, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from metering import counter, keys, quantity
@@ -16,7 +16,7 @@ from streams.counters import value_digest
 from streams.dedupe import Window
 from streams.ledger import CounterRow, PartitionLedger
 from streams.state import Operation, PartitionState
-from streams.tally import CountedMeters, Uncounted
+from streams.tally import CountedMeters, Counting, Uncounted
 from streams.voids import ANY_HOUR, KEPT_MS, VoidIndex
 
 _TENANTS_AT_ONCE = 500
@@ -80,29 +80,25 @@ def open_periods(kind: PeriodKind, clock: int, terms: tuple[BillingTerm, ...]) -
 async def counter_operations(
     state: PartitionState,
     ledger: PartitionLedger,
-    meters: CountedMeters,
-    terms: dict[str, tuple[BillingTerm, ...]],
+    counting: Counting,
     clock: int,
     upto: int,
 ) -> AsyncIterator[list[Operation]]:
     """Chunks that set every open counter from the rows up to record `upto`."""
-    async for kind, period, rows in counter_rows(ledger, meters, terms, clock, upto):
-        yield [operation for row in rows for operation in set_counter(state, row, meters, kind, period)]
+    async for kind, period, rows in counter_rows(ledger, counting, clock, upto):
+        yield [operation for row in rows for operation in set_counter(state, row, counting.meters, kind, period)]
 
 
 async def counter_rows(
     ledger: PartitionLedger,
-    meters: CountedMeters,
-    terms: dict[str, tuple[BillingTerm, ...]],
+    counting: Counting,
     clock: int,
     upto: int,
     only: Sequence[str] | None = None,
     kinds: Container[PeriodKind] = PERIOD_KINDS,
 ) -> AsyncIterator[tuple[PeriodKind, Period, list[CounterRow]]]:
-    """What the rows up to record `upto` give for every counter that is open at `clock`; `only`: of these tenants.
-
-    `terms`: the tenants whose billing periods are not calendar months in UTC.
-    """
+    """What the rows up to record `upto` give for every counter that is open at `clock`; `only`: of these tenants."""
+    meters, terms = counting.meters, counting.terms
     for kind in dict.fromkeys(kind for _, used in meters.of.values() for kind in used if kind in kinds):
         names = [name for name, (_, used) in meters.of.items() if kind in used]
         unique = [name for name in names if meters.aggregation(name) == "unique"]
@@ -138,7 +134,7 @@ async def count_anew(
 
 
 def _tenants_by_period(
-    kind: PeriodKind, clock: int, terms: dict[str, tuple[BillingTerm, ...]], only: Sequence[str] | None
+    kind: PeriodKind, clock: int, terms: Mapping[str, tuple[BillingTerm, ...]], only: Sequence[str] | None
 ) -> Iterable[tuple[Period, list[str]]]:
     """(period, tenants) to read; no tenants: all of the partition."""
     own = [tenant for tenant in (terms if only is None else only) if kind == "billing" and tenant in terms]

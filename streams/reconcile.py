@@ -12,6 +12,7 @@ from typing import NamedTuple
 from metering.counter import UNIQUE_CAP
 from metering.errors import Unavailable
 from metering.frame import checksum
+from metering.period import terms_text
 from metering.rollup import HourWindow
 from streams.control import ControlPlane
 from streams.dedupe import Window
@@ -20,6 +21,7 @@ from streams.log import PartitionLog
 from streams.rebuild import counter_rows, text_of, void_index
 from streams.rollups import RollupTables
 from streams.state import Applied, PartitionState, Snapshot
+from streams.tally import Counting
 from tenancy.epochs import Epoch
 
 PAIRS = ("log-frames", "frames-rows", "rows-digests", "rows-counters", "rows-rollups")
@@ -104,20 +106,20 @@ async def _other_records(stores: Stores, head: int) -> list[int]:
 
 async def state_findings(stores: Stores) -> list[Finding]:
     """rows ↔ digests and voids, rows ↔ counters. Raises Unavailable, also while the state is being rebuilt."""
-    snapshot, applied = await _settled(stores)
-    return [await _digests(stores, snapshot, applied), await _counters(stores, snapshot, applied)]
+    snapshot, applied, counting = await _settled(stores)
+    return [await _digests(stores, snapshot, applied), await _counters(stores, snapshot, applied, counting)]
 
 
-async def _settled(stores: Stores) -> tuple[Snapshot, Applied]:
+async def _settled(stores: Stores) -> tuple[Snapshot, Applied, Counting]:
     """The state when it is there and counted by the rules of now."""
     assert stores.state is not None
     meters = stores.control.meters
     unique = {name for name in meters.of if meters.aggregation(name) == "unique"}
     for _ in range(_LOOKS):
         snapshot = await stores.state.snapshot(unique)
-        config = stores.control.fingerprint(stores.partition, stores.partitions, stores.window.bucket_ms)
-        if snapshot.applied is not None and snapshot.config == config:
-            return snapshot, snapshot.applied
+        counting = stores.control.counting(stores.partition, stores.partitions, stores.window.bucket_ms)
+        if snapshot.applied is not None and snapshot.config == counting.fingerprint:
+            return snapshot, snapshot.applied, counting
         await asyncio.sleep(_LOOK_SECONDS)
         await stores.control.refresh()
     raise Unavailable(f"the state of partition {stores.partition} is being rebuilt")
@@ -139,17 +141,18 @@ async def _digests(stores: Stores, snapshot: Snapshot, applied: Applied) -> Find
     return Finding("rows-digests", drift + len(lost), samples[:_SAMPLES])
 
 
-async def _counters(stores: Stores, snapshot: Snapshot, applied: Applied) -> Finding:
-    meters = stores.control.meters
-    terms = stores.control.terms_of(stores.partition, stores.partitions)
+async def _counters(stores: Stores, snapshot: Snapshot, applied: Applied, counting: Counting) -> Finding:
+    meters = counting.meters
     found = {
         at: text
         for at, text in snapshot.counters.items()
         if text not in _NOTHING and snapshot.ends.get(at, applied.clock + 1) > applied.clock
     }
-    samples = []
-    drift = 0
-    async for kind, period, rows in counter_rows(stores.ledger, meters, terms, applied.clock, applied.offset):
+    terms = {tenant: terms_text(own) for tenant, own in counting.terms.items()}
+    wrong = sorted({tenant for tenant, _ in terms.items() ^ snapshot.terms.items()})
+    samples = [f"{name} is counted by {snapshot.terms.get(name)}, its terms are {terms.get(name)}" for name in wrong]
+    drift = len(wrong)
+    async for kind, period, rows in counter_rows(stores.ledger, counting, applied.clock, applied.offset):
         for row in rows:
             at = (row.tenant, f"{row.meter}:{kind}:{period.start}")
             want, have = text_of(row, meters), found.pop(at, None)

@@ -19,6 +19,7 @@ from streams.ledger import PartitionLedger
 from streams.log import PartitionLog
 from streams.rebuild import counter_operations, digest_operations, void_operations
 from streams.state import Applied, PartitionState
+from streams.tally import Counting
 from streams.vitals import Vitals
 
 _log = structlog.get_logger(__name__)
@@ -28,15 +29,11 @@ FAR_BEHIND = 200_000
 
 
 class Recovered(NamedTuple):
-    """Go on behind `applied`; the ledger was verified up to `mark`; `closed_at`: closing frame's offset or -1.
-
-    `config`: how the counters are counted (ControlPlane.fingerprint).
-    """
+    """Go on behind `applied`; the ledger was verified up to `mark`; `closed_at`: closing frame's offset or -1."""
 
     applied: Applied
     mark: int
     closed_at: int
-    config: str
 
 
 class Recovery:
@@ -62,22 +59,24 @@ class Recovery:
         self._control = control
         self._window = window
 
-    async def run(self, vitals: Vitals) -> Recovered:
-        """Raises Halt when the log can't be gone on with, Unavailable when something does not answer."""
+    async def run(self, counting: Counting, vitals: Vitals) -> Recovered:
+        """`counting`: how counters are to be counted.
+
+        Raises Halt when the log can't be gone on with, Unavailable when something does not answer.
+        """
         start = await self._log.start()
         applied = await self._state.applied()
         prefix = await self._ledger.prefix(await self._ledger.mark())
         await self._ledger.set_mark(prefix)
         closed_at = await self._ledger.closing_at()
-        config = self._control.fingerprint(self._partition, self._partitions, self._window.bucket_ms)
         if applied is not None and applied.offset <= prefix < applied.offset + FAR_BEHIND:
-            same_config = await self._state.config() == config
-            if same_config and await self._holds(applied.offset, applied.checksum, start):
+            same = await self._state.config() == counting.fingerprint
+            if same and await self._holds(applied.offset, applied.checksum, start):
                 metrics.RECOVERIES.labels("resumed").inc()
-                return Recovered(applied, applied.offset, closed_at if closed_at <= applied.offset else -1, config)
-        applied = await self._rebuild(prefix, start, config, vitals)
+                return Recovered(applied, applied.offset, closed_at if closed_at <= applied.offset else -1)
+        applied = await self._rebuild(prefix, start, counting, vitals)
         metrics.RECOVERIES.labels("rebuilt").inc()
-        return Recovered(applied, prefix, closed_at if closed_at <= prefix else -1, config)
+        return Recovered(applied, prefix, closed_at if closed_at <= prefix else -1)
 
     async def _holds(self, offset: int, expected: int, start: int) -> bool:
         """Whether the log holds the record that was applied last, or begins with the first that wasn't."""
@@ -88,7 +87,7 @@ class Recovery:
         record = await self._log.record_at(offset)
         return record is not None and checksum(record.key, record.value, record.timestamp) == expected
 
-    async def _rebuild(self, prefix: int, start: int, config: str, vitals: Vitals) -> Applied:
+    async def _rebuild(self, prefix: int, start: int, counting: Counting, vitals: Vitals) -> Applied:
         applied = await self._verified(prefix, start)
         vitals.recovering(f"rebuilding the state at offset {prefix} from the ledger")
         token = secrets.token_hex(8)
@@ -101,19 +100,18 @@ class Recovery:
         if not await self._ledger.rows_match_frames(prefix):
             raise Unavailable(f"{self._name}: the ledger's rows do not yet match its frames up to offset {prefix}")
         number = 1
-        terms = self._control.terms_of(self._partition, self._partitions)
         for chunks in (
             digest_operations(self._state, self._ledger, self._window, applied.clock, prefix),
             void_operations(self._state, self._ledger, applied.clock, prefix),
-            counter_operations(self._state, self._ledger, self._control.meters, terms, applied.clock, prefix),
+            counter_operations(self._state, self._ledger, counting, applied.clock, prefix),
         ):
             async for operations in chunks:
                 number += 1
                 if not await self._state.rebuild_chunk(token, number, operations):
                     raise Unavailable("another rebuild has begun")
         number += 1
-        counted_by = [self._state.set_config(config), *self._state.set_terms(terms, terms)]
-        if not await self._state.rebuild_chunk(token, number, [*counted_by, self._state.set_sequence(token)]):
+        counted_by = [*self._state.set_counting(counting, counting.terms), self._state.set_sequence(token)]
+        if not await self._state.rebuild_chunk(token, number, counted_by):
             raise Unavailable("another rebuild has begun")
         if not await self._state.finish_rebuild(token, number, applied):
             raise Unavailable("another rebuild has begun")

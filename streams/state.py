@@ -12,7 +12,8 @@ from metering import feed, keys
 from metering.clock import SECOND_MS
 from metering.crossing import Crossing, encode
 from metering.feed import FeedMessage
-from metering.period import DEFAULT_TERMS, BillingTerm, terms_text
+from metering.period import terms_text
+from streams.tally import Counting
 from streams.voids import VoidIndex
 from streams.wire import Packed, Script, Wire, command, pack, pack_digests
 
@@ -56,11 +57,13 @@ class CounterAnswer(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """A partition's state at one moment: counters by (tenant, field) as texts, when they end (instants of the clock),
-    how many values stand behind those of distinct values, and how many digests in each bucket."""
+    """A partition's state at one moment: billing terms by tenant and counters by (tenant, field) as texts, when these
+    end (instants of the clock), how many values stand behind those of distinct values, and how many digests in each
+    bucket."""
 
     applied: Applied | None
     config: str | None
+    terms: dict[str, str]
     counters: dict[tuple[str, str], str]
     ends: dict[tuple[str, str], int]
     values: dict[tuple[str, str], int]
@@ -175,10 +178,11 @@ class PartitionState:
         tenants = sorted({tenant for tenant, _, _ in fields})
         sets = [(tenant, field) for tenant, field, _ in fields if field.split(":", 1)[0] in unique]
         buckets = [int(name[2:]) for name, _ in names if name.startswith(b"d:")]
-        applied, config, voids, *answers = await self._wire.transaction(
+        applied, config, counted, by, voids, *answers = await self._wire.transaction(
             [
                 self._ask_applied,
                 _command("GET", self._config),
+                *(_command(name, self._terms) for name in _FIELDS),
                 _command("HGETALL", self._voids),
                 *(_command("HGETALL", keys.counters(*self._at, tenant)) for tenant in tenants),
                 *(_command("SCARD", keys.uniques(*self._at, tenant, field)) for tenant, field in sets),
@@ -195,6 +199,7 @@ class PartitionState:
         return Snapshot(
             _applied(applied),
             None if config is None else config.decode(),
+            {tenant.decode(): text.decode() for tenant, text in zip(counted, by, strict=True)},
             texts,
             ends,
             dict(zip(sets, sizes, strict=False)),
@@ -298,20 +303,19 @@ class PartitionState:
         """Remove a counter; what stands in `expiries` is dropped in its time."""
         return _operation("HDEL", keys.counters(*self._at, tenant), field)
 
-    def set_config(self, fingerprint: str) -> Operation:
-        """Remember by which meters and terms the counters are counted."""
-        return _operation("SET", self._config, fingerprint)
-
-    def set_terms(self, terms: Mapping[str, tuple[BillingTerm, ...]], tenants: Iterable[str]) -> list[Operation]:
-        """Remember by which billing terms the counters of these tenants are counted; `terms`: of all that have some."""
-        texts = {tenant: terms_text(terms.get(tenant, DEFAULT_TERMS)) for tenant in tenants}
-        own = [part for pair in texts.items() if pair[1] for part in pair]
-        none = [tenant for tenant, text in texts.items() if not text]
-        operations = [_operation("HSET", self._terms, *own)] if own else []
-        return [*operations, _operation("HDEL", self._terms, *none)] if none else operations
+    def set_counting(self, counting: Counting, tenants: Iterable[str]) -> list[Operation]:
+        """Remember how the counters are counted, those of these tenants by other terms than before."""
+        told = {tenant: terms_text(counting.terms[tenant]) for tenant in tenants if tenant in counting.terms}
+        gone = [tenant for tenant in tenants if tenant not in told]
+        operations = [_operation("SET", self._config, counting.fingerprint)]
+        if told:
+            operations.append(_operation("HSET", self._terms, *(part for pair in told.items() for part in pair)))
+        if gone:
+            operations.append(_operation("HDEL", self._terms, *gone))
+        return operations
 
     async def config(self) -> str | None:
-        """The fingerprint that `set_config` left."""
+        """The fingerprint that `set_counting` left."""
         (text,) = await self._wire.transaction([_command("GET", self._config)])
         return None if text is None else text.decode()
 

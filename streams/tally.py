@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
 from metering.aggregation import AGGREGATIONS, Sample, merge
 from metering.catalog import Catalog
 from metering.meter import Columns
-from metering.period import BillingTerm, Period, PeriodKind, period_of
+from metering.period import DEFAULT_TERMS, BillingTerm, Period, PeriodKind, period_of
 from metering.position import Position
 from metering.reservation import field_named
 from streams.dedupe import Judged
@@ -53,6 +53,20 @@ class CountedMeters:
     def aggregation(self, meter: str) -> str:
         """The aggregation of a counted meter."""
         return self.of[meter][0]
+
+
+class Counting(NamedTuple):
+    """How the counters of a partition are counted: of which meters, and by which billing terms, where tenants have
+    some. `fingerprint`: another one whenever the state would have to be made differently from the same log; it names
+    what is counted (metering/keys.py: config)."""
+
+    meters: CountedMeters
+    terms: Mapping[str, tuple[BillingTerm, ...]]
+    fingerprint: str
+
+    def terms_of(self, tenant: str) -> tuple[BillingTerm, ...]:
+        """A tenant's terms; calendar months in UTC for one without a subscription."""
+        return self.terms.get(tenant, DEFAULT_TERMS)
 
 
 _ADDED = frozenset({"sum", "count"})

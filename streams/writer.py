@@ -18,7 +18,7 @@ import structlog
 from metering.errors import Halt, Unavailable
 from metering.feed import FeedMessage
 from metering.partition import partition_of
-from metering.period import PERIOD_KINDS, BillingTerm, Period, PeriodKind
+from metering.period import PERIOD_KINDS, Period, PeriodKind
 from metering.reservation import COUNTED_MS
 from streams import metrics
 from streams.control import ControlPlane
@@ -34,7 +34,7 @@ from streams.recovery import Recovered, Recovery
 from streams.rows import EventRows, dead_blocks, event_blocks, event_rows, frame_blocks, verdict_rows, void_blocks
 from streams.settings import Settings
 from streams.state import Applied, Operation, PartitionState, voids_of
-from streams.tally import CountedMeters, counted_holds, take_back, tally
+from streams.tally import Counting, counted_holds, take_back, tally
 from streams.vitals import Vitals
 from streams.voids import Name, NamedRow, VoidIndex, Voids, merged, named_in
 
@@ -104,14 +104,13 @@ class PartitionWriter:
         self._recount: set[str] = set()
         self._asked: dict[str, asyncio.Future[None]] = {}
         self._applied = Applied(-1, 0, 0)
-        self._config = ""
+        self._counting = self._wanted()
         self._voids: VoidIndex = {}
         self._mark = -1
         self._closed_at = -1
         self._ahead = 0
         """How far the clock here goes ahead of that of Redis, by which holds end; ms, at most."""
         self._generation = -1
-        self._counted: CountedMeters | None = None
         self.vitals = Vitals()
 
     @property
@@ -193,7 +192,7 @@ class PartitionWriter:
         recovered = await self._unless_stopped(self._recover())
         if recovered is None:
             return
-        self._applied, mark, self._closed_at, self._config = recovered
+        self._applied, mark, self._closed_at = recovered
         self._mark = max(-1, min(mark, self._applied.offset - 1))
         found, self._voids = await self._state.voids()
         if found != self._applied:
@@ -209,6 +208,8 @@ class PartitionWriter:
         while not self._stopping.is_set():
             records = await self._unless_stopped(self._log.read(self._settings.batch_records, _READ_MS))
             for batch in self._batches(records or ()):
+                if self._control.generation != self._generation or self._asked:
+                    await self._count_anew()
                 await self._batch(batch)
                 self.vitals.progress()
                 if self._stopping.is_set():
@@ -225,9 +226,12 @@ class PartitionWriter:
         while not await self._turn.begun():  # noqa: ASYNC110 (the ledger tells, not this process)
             await asyncio.sleep(_TURN_SECONDS)
         self.vitals.recovering("reading where log, ledger and state stand")
-        self._generation, self._counted = self._control.generation, self._control.meters
+        self._generation, self._counting = self._control.generation, self._wanted()
         self._recount.clear()
-        return await self._recovery.run(self.vitals)
+        return await self._recovery.run(self._counting, self.vitals)
+
+    def _wanted(self) -> Counting:
+        return self._control.counting(self.partition, self._partitions, self._window.bucket_ms)
 
     async def _unless_stopped(self, waiting: Coroutine[Any, Any, T]) -> T | None:
         """What `waiting` gives, None when `stop` broke it off. Only for what may be broken off anywhere."""
@@ -279,14 +283,11 @@ class PartitionWriter:
                 raise Moved("the ledger lacks records that were applied")
         voids = Voids(self._voids, await self._named_rows(frames))
         judged = decide(frames, self._window, answer.digests, late_rows, voids)
-        # Here, where nothing is awaited any more before terms and meters are looked at: a batch never adds to counters
-        # that are counted in another way.
-        while self._control.generation != self._generation or self._asked:
-            await self._count_anew()
-        meters = self._control.meters
-        deltas = tally(judged, meters, self._control.terms, self.epoch, self.partition)
-        uncounted = take_back(deltas, judged, meters, self._control.terms)
-        watch = Watch(self._control, last.clock)
+        # What changed since the batch began waits for the next count: nothing is added to counters of another kind.
+        meters, terms = self._counting.meters, self._counting.terms_of
+        deltas = tally(judged, meters, terms, self.epoch, self.partition)
+        uncounted = take_back(deltas, judged, meters, terms)
+        watch = Watch(self._control, self._counting, last.clock)
         changes = await self._cache.prepare(deltas, uncounted, meters, self._state, self._applied, last.clock, watch)
         if changes is None:
             raise Moved("applied moved between two questions")
@@ -319,7 +320,7 @@ class PartitionWriter:
         for bucket, marks in digests_by_bucket(judged, self._window, last.clock).items():
             operations += self._state.add_digests(bucket, marks, self._window.ends(bucket))
         operations += changes.operations(self._state)
-        holds = counted_holds(judged, meters)
+        holds = counted_holds(judged, self._control.meters)
         operations += self._state.count_holds(holds, last.clock + COUNTED_MS)
         still_open = [one for one in uncounted if Period(one[1].start, one[1].end).is_open(last.clock)]
         sequence = self._sequence
@@ -329,7 +330,7 @@ class PartitionWriter:
             operations.append(self._state.set_sequence(sequence))
         waiting = merged(self._voids, voids.added, last.clock)
         operations += self._state.set_voids(waiting)
-        if not await self._state.apply(self._applied.offset, self._config, new, operations):
+        if not await self._state.apply(self._applied.offset, self._counting.fingerprint, new, operations):
             raise Moved("another writer applied this batch")
         self._cache.keep(changes, uncounted)
         for mark in voids_of(answer.expired):
@@ -359,7 +360,7 @@ class PartitionWriter:
         found, counters = await self._state.counters(some)
         if found != self._applied:
             raise Moved(f"applied is {found}, not {self._applied}")
-        watch = Watch(self._control, self._applied.clock)
+        watch = Watch(self._control, self._counting, self._applied.clock)
         crossings = [one for tenant, own in zip(some, counters, strict=True) for one in watch.standing(tenant, own)]
         await self._state.push_now(crossings)
         self._untold = self._untold or bool(crossings)
@@ -465,53 +466,50 @@ class PartitionWriter:
         """Billing terms or the counted meters changed, or somebody asks for it: replace the counters concerned by what
         the ledger gives.
 
-        Before the next batch, so that none adds to a counter that does not exist yet; fenced like a batch that applies
-        no record.
+        Between two batches, so that none adds to a counter that does not exist yet; fenced like a batch that applies no
+        record. What changes meanwhile is another change: the next call counts it.
         """
-        generation, meters, tenants = self._control.generation, self._control.meters, sorted(self._recount)
-        config = self._control.fingerprint(self.partition, self._partitions, self._window.bucket_ms)
-        terms = self._control.terms_of(self.partition, self._partitions)
+        generation, counting, tenants = self._control.generation, self._wanted(), sorted(self._recount)
+        self._recount = set()
         asked = dict(self._asked)
+        if counting.fingerprint == self._counting.fingerprint and not asked:
+            self._generation = generation  # it concerns other partitions
+            return
         operations: list[Operation] = []
-        everyone = self._counted is None or meters.of != self._counted.of
+        everyone = counting.meters.of != self._counting.meters.of
         if everyone:
             operations += self._state.drop(await self._state.counter_names(None))
-            operations += await self._counters(meters, terms)
+            operations += await self._counters(counting)
         else:
             for tenant in tenants:
                 names = await self._state.counter_names(tenant)
                 operations += self._state.drop([name for name in names if b":billing:" in name])
-            operations += await self._counters(meters, terms, tenants, ("billing",))
+            operations += await self._counters(counting, tenants, ("billing",))
             for tenant in asked:
                 operations += self._state.drop(await self._state.counter_names(tenant))
-            operations += await self._counters(meters, terms, list(asked))
+            operations += await self._counters(counting, list(asked))
         sequence = token_hex(8)
-        operations += [self._state.set_config(config), self._state.set_sequence(sequence)]
-        operations += self._state.set_terms(terms, {*terms, *tenants} if everyone else tenants)
+        counted = {*counting.terms, *tenants} if everyone else {*tenants, *asked}
+        operations += [*self._state.set_counting(counting, sorted(counted)), self._state.set_sequence(sequence)]
         self._cache.clear()
-        if not await self._state.apply(self._applied.offset, self._config, self._applied, operations):
+        if not await self._state.apply(self._applied.offset, self._counting.fingerprint, self._applied, operations):
             raise Moved("another writer applied a batch")
-        self._generation, self._counted, self._config, self._sequence = generation, meters, config, sequence
+        self._generation, self._counting, self._sequence = generation, counting, sequence
         self._uncompared.update(self._watched() if everyone else (*tenants, *asked))
-        self._recount.difference_update(tenants)
         for tenant, done in asked.items():
             self._asked.pop(tenant, None)
             if not done.done():
                 done.set_result(None)
 
     async def _counters(
-        self,
-        meters: CountedMeters,
-        terms: dict[str, tuple[BillingTerm, ...]],
-        only: Sequence[str] | None = None,
-        kinds: Sequence[PeriodKind] = PERIOD_KINDS,
+        self, counting: Counting, only: Sequence[str] | None = None, kinds: Sequence[PeriodKind] = PERIOD_KINDS
     ) -> list[Operation]:
         """Operations that set every open counter, or those of some tenants and period kinds, from the ledger."""
         operations: list[Operation] = []
         async for kind, period, rows in counter_rows(
-            self._ledger, meters, terms, self._applied.clock, self._applied.offset, only, kinds
+            self._ledger, counting, self._applied.clock, self._applied.offset, only, kinds
         ):
-            operations += [one for row in rows for one in set_counter(self._state, row, meters, kind, period)]
+            operations += [one for row in rows for one in set_counter(self._state, row, counting.meters, kind, period)]
         return operations
 
     async def _pause(self, seconds: float) -> None:

@@ -114,7 +114,11 @@ class Engines:
         await asyncio.to_thread(migrations.upgrade, self.sql)
         await self.database.open()
         await Catalogs(self.database).apply(catalog, 0)
-        await eventually(lambda: self.ping("clickhouse"), timeout=30)
+        try:
+            await eventually(lambda: self.ping("clickhouse"), timeout=30, what="ClickHouse answers")
+        except AssertionError as error:
+            ports = f"Redis {self.redis_port}, ClickHouse {self.clickhouse_port}, Kafka {self.kafka}"
+            raise AssertionError(f"{error}; {ports}; it said {self.clickhouse.output()[-2000:]!r}") from error
         client = await connect(self.environment["TALLYGATE_CLICKHOUSE"])
         await migrate(client)
         await client.close()

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from local.ports import free_ports
 
 T = TypeVar("T")
+_DRAWN = 64
+"""Ports of which at least one has not been given to anybody."""
 
 
 async def eventually(
@@ -63,9 +65,24 @@ def _timed_out(what: str, timeout: float, answer: object, failure: BaseException
     return AssertionError(f"{what or 'the condition'} did not hold within {timeout} s; it last {last}")
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from."""
-    return free_ports(1)[0]
+    """A TCP port on 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from.
+
+    Nobody else gets it, in this test process or in those beside it: who asked may not listen yet.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    mine = (port for port in free_ports(_DRAWN) if port % processes == _test_process() and port not in _given)
+    port = next(mine)
+    _given.add(port)
+    return port
+
+
+def _test_process() -> int:
+    """The number of this one of the test processes side by side."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def own_kafka() -> str | None:
@@ -74,7 +91,7 @@ def own_kafka() -> str | None:
     Processes side by side have one each: they would create the same topics.
     """
     brokers = [broker for broker in os.environ.get("TALLYGATE_TEST_KAFKA", "").split(",") if broker]
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    number = _test_process()
     if brokers and number >= len(brokers):
         raise RuntimeError(f"TALLYGATE_TEST_KAFKA names {len(brokers)} brokers: run with `pytest -n {len(brokers)}`")
     return brokers[number] if brokers else None

@@ -69,12 +69,12 @@ end
 local fits = true
 local texts = {}
 for at = 13, #ARGV, 2 do
-  -- Terms that changed make other periods: their counters come with the writer, and those that stand here may be cut.
-  -- Who has just come has used nothing.
-  if string.find(ARGV[at], ':billing:', 1, true) then
+  -- Other terms may make other periods: their counters come with the writer, and those that stand here may be cut. Who
+  -- has just come has used nothing.
+  if ARGV[at + 1] ~= '' and string.find(ARGV[at], ':billing:', 1, true) then
     local counted_by = redis.call('HGET', KEYS[8], ARGV[2])
     local new = not counted_by and redis.call('EXISTS', KEYS[3]) == 0
-    if (counted_by or '') ~= ARGV[12] and not new then
+    if counted_by ~= ARGV[12] and not new then
       return {'recovering', text(now), text(now + 1000), '0', '0'}
     end
   end

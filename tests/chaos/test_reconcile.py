@@ -13,6 +13,7 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from sqlalchemy import insert
 
 from metering import keys, topics
+from metering.period import BillingTerm, terms_text
 from metering.rollup import HourWindow
 from streams.shadow import TABLES, Shadow
 from tenancy.database import Database
@@ -142,6 +143,13 @@ async def counter_off_by_one(proof: Proof) -> None:
     await proof.stage.redis.hset(key, field, str(int(text) + 1))
 
 
+async def other_terms(proof: Proof) -> None:
+    """Gates would take the tenant's counters for those of other periods."""
+    tenant, _, _, partition, _ = await proof.a_counted_row()
+    key = keys.counted_terms(proof.epoch.epoch, partition)
+    await proof.stage.redis.hset(key, tenant, terms_text((BillingTerm(0, 1, "UTC"),)))
+
+
 async def missing_digest(proof: Proof) -> None:
     for partition in range(proof.epoch.partitions):
         names: Any = await proof.stage.redis.zrange(keys.expiries(proof.epoch.epoch, partition), 0, -1)
@@ -177,6 +185,7 @@ CORRUPTIONS: list[tuple[str, Callable[[Proof], Awaitable[None]]]] = [
     ("frames-rows", missing_letter),
     ("frames-rows", missing_void),
     ("rows-counters", counter_off_by_one),
+    ("rows-counters", other_terms),
     ("rows-digests", missing_digest),
     ("rows-rollups", stale_rollup),
     ("rows-rollups", missing_window),

@@ -109,7 +109,7 @@ def state(world: World, at: tuple[int, int]) -> None:
     counted_by = {tenant.decode(): terms_from(text.decode()) for tenant, text in texts.items()}
     if config == _config(world, at):
         own = {name: terms for name, terms in world.plane.terms.items() if _lives(world, at, name)}
-        _same("terms", counted_by, {name: terms for name, terms in own.items() if terms != DEFAULT_TERMS})
+        _same("terms", counted_by, own)
     if config == _config(world, at, counted_by):
         _counters(world, at, applied, rows, clock, counted_by)
 
@@ -153,7 +153,7 @@ def _lives(world: World, at: tuple[int, int], tenant: str) -> bool:
 def _config(world: World, at: tuple[int, int], terms: Terms | None = None) -> str:
     """That of what counts by the newest catalog, and by these terms or the newest."""
     views: tuple[Any, Any] = (CatalogsTwin(world.plane), SubscriptionsTwin(world.plane, terms))
-    return ControlPlane(*views, world).fingerprint(at[1], world.partitions(at[0]), BUCKET_MS)
+    return ControlPlane(*views, world).counting(at[1], world.partitions(at[0]), BUCKET_MS).fingerprint
 
 
 def _counters(world: World, at: tuple[int, int], applied: int, rows: list[Row], clock: int, counted_by: Terms) -> None:

@@ -58,6 +58,20 @@ TERMS_AMID_A_BATCH: list[Action] = [
 ]
 """A batch that had asked already was counted by new terms, beside counters of the old ones."""
 
+TERMS_TWICE: list[Action] = [
+    ("begin", 1),
+    ("send", 0, "gateway", (_call(1),)),
+    ("start", -1, 0, 10),
+    _TO_THE_END,
+    ("terms", 0, 15, "+05:30"),
+    ("hear", 0),
+    ("step", 0, 4),
+    ("terms", 0, 9, "UTC"),
+    ("hear", 0),
+    _TO_THE_END,
+]
+"""Terms that changed again while their tenant was being counted anew were taken for counted."""
+
 OLDER_LEDGER: list[Action] = [
     ("begin", 1),
     ("send", 0, "gateway", (_call(5, 31 * HOUR_MS),)),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from unittest.mock import AsyncMock, patch
 
+from metering.period import BillingTerm
 from streams import dedupe, recovery, replay, writer
+from streams.control import ControlPlane
 from streams.dedupe import Judged, LedgerKey, Verdict, Window
 from streams.frame import Frame
 from streams.replay import PartitionReplay
 from streams.state import Applied, Operation, PartitionState
+from streams.tally import Counting
 from streams.voids import Name, NamedRow, Voids
 from streams.wire import command, pack
 from tests.machine import measured
@@ -39,7 +42,7 @@ def _missing_is_accepted() -> AbstractContextManager[Any]:
     async def apply(self: PartitionState, expected: int, config: str, *rest: Any) -> bool:
         if await self.applied() is None:
             missing = Operation(b"HSET", self._applied, pack(["offset", expected, "checksum", 0, "clock", 0]))
-            await self._wire.transaction([_command(missing), _command(self.set_config(config))])
+            await self._wire.transaction([_command(missing), command(pack(["SET", self._config, config]))])
         return await _apply(self, expected, config, *rest)
 
     return patch.object(PartitionState, "apply", apply)
@@ -171,11 +174,11 @@ def _applied_is_never_behind_the_ledger() -> AbstractContextManager[Any]:
     """Recovery goes on from `applied` though the ledger came back older than it."""
     run = recovery.Recovery.run
 
-    async def trusting(self: recovery.Recovery, vitals: Any) -> recovery.Recovered:
+    async def trusting(self: recovery.Recovery, counting: Counting, vitals: Any) -> recovery.Recovered:
         found = await self._state.applied()
         if found is None:
-            return await run(self, vitals)
-        return recovery.Recovered(found, found.offset, -1, await self._state.config() or "")
+            return await run(self, counting, vitals)
+        return recovery.Recovered(found, found.offset, -1)
 
     return patch.object(recovery.Recovery, "run", trusting)
 
@@ -236,15 +239,38 @@ def _old_config_is_trusted() -> AbstractContextManager[Any]:
     """Recovery and step 4 go on from counters that other meters or terms made."""
     original = recovery.Recovery.run
 
-    async def run(self: recovery.Recovery, vitals: Any) -> recovery.Recovered:
-        expected = self._control.fingerprint(self._partition, self._partitions, self._window.bucket_ms)
-        with patch.object(self._state, "config", AsyncMock(return_value=expected)):
-            return await original(self, vitals)
+    async def run(self: recovery.Recovery, counting: Counting, vitals: Any) -> recovery.Recovered:
+        with patch.object(self._state, "config", AsyncMock(return_value=counting.fingerprint)):
+            return await original(self, counting, vitals)
 
     both = ExitStack()
     both.enter_context(_config_is_not_fenced())
     both.enter_context(patch.object(recovery.Recovery, "run", run))
     return both
+
+
+class _Newest(Mapping[str, tuple[BillingTerm, ...]]):
+    def __init__(self, control: ControlPlane) -> None:
+        self._of = control._subscriptions.all_terms
+
+    def __getitem__(self, tenant: str) -> tuple[BillingTerm, ...]:
+        return self._of()[tenant]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._of())
+
+    def __len__(self) -> int:
+        return len(self._of())
+
+
+def _newest_terms() -> AbstractContextManager[Any]:
+    """A batch is counted by the newest terms, whichever its counters are counted by."""
+    original = ControlPlane.counting
+
+    def counting(self: ControlPlane, *at: int) -> Counting:
+        return original(self, *at)._replace(terms=_Newest(self))
+
+    return patch.object(ControlPlane, "counting", counting)
 
 
 def _a_replay_goes_on_over_a_hole() -> AbstractContextManager[Any]:
@@ -275,6 +301,7 @@ FOUND_BY_CHANCE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 MADE_TO_MEASURE: dict[str, tuple[Callable[[], AbstractContextManager[Any]], list[Action]]] = {
     "step 4 does not look how counters are counted": (_config_is_not_fenced, measured.OTHER_TERMS),
     "counters made by other meters or terms are trusted": (_old_config_is_trusted, measured.NEW_TERMS),
+    "a batch is counted by the newest terms": (_newest_terms, measured.TERMS_AMID_A_BATCH),
     "an answer of an incomplete ledger counts": (_incomplete_answers_count, measured.OLDER_LEDGER),
     "the ledger is asked without the writer's lead": (_no_lead, measured.EARLY_EVENT),
     "a rebuild has no token": (_no_token, measured.TWO_REBUILDS),

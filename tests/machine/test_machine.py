@@ -17,7 +17,7 @@ def test_after_any_schedule_ledger_and_counters_are_what_a_reader_of_the_log_has
     assert not bad, "\n".join(map(report, bad[:3]))
 
 
-NAMES = ("CLOSED_EPOCH", "OTHER_TERMS", "TERMS_AMID_A_BATCH", "OLDER_LEDGER", "OPEN_AGAIN")
+NAMES = ("CLOSED_EPOCH", "OTHER_TERMS", "TERMS_AMID_A_BATCH", "TERMS_TWICE", "OLDER_LEDGER", "OPEN_AGAIN")
 FOUND = {name: getattr(measured, name) for name in NAMES}
 
 

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from metering import keys
+from metering.catalog import Catalog
 from metering.clock import DAY_MS
 from metering.period import DEFAULT_TERMS, FOREVER, BillingTerm, period_of, terms_text
 from metering.quantity import ONE, render
 from metering.reservation import MOST_UNITS, nanos_of, units_of
 from streams.holds import begin_holds
 from streams.state import Applied, PartitionState
+from streams.tally import CountedMeters, Counting
 from tenancy.epochs import Epoch
 from tests.integration.enforcement.conftest import NEVER_BEHIND, Valkey
 from tests.support import wait_until
@@ -84,12 +86,12 @@ class Holder:
         assert await self.state.apply(self.offset, CONFIG, new, operations)
         self.offset += 1
 
-    async def count_by(self, terms: tuple[BillingTerm, ...]) -> None:
-        """The writer counts by other billing terms from now on."""
+    async def count_by(self, terms: tuple[BillingTerm, ...] | None) -> None:
+        """The writer counts by other billing terms from now on; None: there is no subscription any more."""
+        config = await self.state.config() or ""
+        counting = Counting(CountedMeters(Catalog()), {} if terms is None else {"t": terms}, config)
         new = Applied(self.offset + 1, 0, 0)
-        assert await self.state.apply(
-            self.offset, await self.state.config() or "", new, self.state.set_terms({"t": terms}, ["t"])
-        )
+        assert await self.state.apply(self.offset, config, new, self.state.set_counting(counting, ["t"]))
         self.offset += 1
 
     async def expire(self, id: str) -> None:
@@ -298,8 +300,9 @@ async def test_nothing_is_reserved_of_a_billing_period_that_the_writer_does_not_
     await holder.count_by(new)
     assert await reserve(new, "a") == "granted"
     assert await reserve(old, "by a gate that knows the old plan") == "recovering"
-    await holder.count_by(DEFAULT_TERMS)
+    await holder.count_by(None)
     assert await reserve(new, "b") == "recovering"
+    await holder.count_by(DEFAULT_TERMS)
     assert await reserve(DEFAULT_TERMS, "b") == "granted"
     await redis.aclose()
 
