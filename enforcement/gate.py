@@ -13,7 +13,7 @@ from enforcement.mirror import Mirror, Tenant
 from enforcement.rates import Rates
 from enforcement.remembered import worth_remembering
 from metering.clock import Clock
-from metering.decision import NO_GROUPS, Decision, Knowledge, Rule, decide, not_known, slowed
+from metering.decision import NO_GROUPS, Decision, Knowledge, Rule, UsedIn, decide, not_known, slowed
 
 AT_ONCE = 50
 """Answers of a batch without a pause: some tenths of a millisecond."""
@@ -91,10 +91,10 @@ class Gate:
     ) -> Decision:
         """`read`: the tenant was not known before this check came."""
         reserved = 0
-        if tenant is None:
-            used, snapshot, knowledge = not_known, None, Knowledge("fallback", now)
-        else:
-            used, snapshot, knowledge = tenant.used, tenant.snapshot, self._mirror.knowledge(tenant)
+        used: UsedIn = not_known
+        snapshot, knowledge = None, Knowledge("fallback", now)
+        if tenant is not None:
+            used, snapshot, knowledge = tenant.used_at(now), tenant.snapshot, self._mirror.knowledge(tenant)
             if read:
                 knowledge = knowledge._replace(source="redis")
             reserved = tenant.reserved(check.feature, min(now, knowledge.as_of))

@@ -114,7 +114,7 @@ async def get_entitlements(request: web.Request) -> web.Response:
         raise Problem(503, "unavailable", "plans cannot be read at the moment", headers={"Retry-After": "1"})
     if tenant.snapshot is None:
         raise Problem(404, "unknown-tenant", f"no tenant {request.match_info['tenant'][:64]!r}")
-    return _json(answers.entitlements(tenant.snapshot, tenant.used, tenant.reserved, knowledge, now))
+    return _json(answers.entitlements(tenant.snapshot, tenant.used_at(now), tenant.reserved, knowledge, now))
 
 
 async def _answer(request: web.Request, check: Check) -> dict[str, Any]:

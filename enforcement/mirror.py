@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from enforcement.holds import Holds
 from enforcement.remembered import Remembered
 from metering import keys
 from metering.catalog import Limit
-from metering.decision import NOTHING, Knowledge, Used, used_of
+from metering.decision import NOTHING, Knowledge, Used, UsedIn, used_of
 from metering.entitlement import CompiledEntitlement, TenantSnapshot, decode
 from metering.feed import FeedMessage
 from metering.partition import partition_of
-from metering.period import Period, period_of, terms_from
+from metering.period import GRACE_MS, Period, period_of, terms_from
 from metering.reservation import nanos_of
 
 _field = lru_cache(maxsize=1 << 14)(keys.counter_field)
@@ -119,9 +119,20 @@ class Tenant:
         right = None if self.snapshot is None else self.snapshot.entitlements.get(feature)
         return nanos_of(self.holds.units(feature, now), right.scale) if right is not None and right.reservable else 0
 
-    def used(self, right: CompiledEntitlement, limit: Limit, period: Period) -> Used | None:
-        """metering.decision.UsedIn."""
-        if self.counters is None or (self.moved and limit.period == "billing" and self._other(period)):
+    def used_at(self, now: int) -> UsedIn:
+        """What was used in periods that are open at `now` (ms UTC), as far as it is known."""
+        return partial(self._used_if_counted, now) if self.moved else self._used_of
+
+    def _used_if_counted(self, now: int, right: CompiledEntitlement, limit: Limit, period: Period) -> Used | None:
+        """Where the plan has other terms: of a billing period that is not counted nothing is known. Unless it has just
+        begun, and there is no counter at all: those of an hour ago would still be there."""
+        if limit.period == "billing" and period_of("billing", period.start, terms_from(self.terms)) != period:
+            just_begun = period.start >= now - GRACE_MS
+            return NOTHING if just_begun and self.counters is not None and not self.counters else None
+        return self._used_of(right, limit, period)
+
+    def _used_of(self, right: CompiledEntitlement, limit: Limit, period: Period) -> Used | None:
+        if self.counters is None:
             return None
         field = _field(limit.meter or right.meter or "", limit.period, period.start)
         known = self._used.get(field)
@@ -131,11 +142,6 @@ class Tenant:
                 return NOTHING
             known = self._used[field] = used_of(right.aggregation or "sum", text)
         return known
-
-    def _other(self, period: Period) -> bool:
-        """Whether the counters are of other billing periods than this one; who has just come has used nothing."""
-        new = not self.counters and not self.terms
-        return not new and period_of("billing", period.start, terms_from(self.terms)) != period
 
     def planned(self, text: bytes | None) -> None:
         """Its snapshot as it stands. Decodes it only when it changed."""

@@ -303,7 +303,7 @@ class PartitionState:
         """Remove a counter; what stands in `expiries` is dropped in its time."""
         return _operation("HDEL", keys.counters(*self._at, tenant), field)
 
-    def set_counting(self, counting: Counting, tenants: Iterable[str]) -> list[Operation]:
+    def set_counting(self, counting: Counting, tenants: Collection[str]) -> list[Operation]:
         """Remember how the counters are counted, those of these tenants by other terms than before."""
         told = {tenant: terms_text(counting.terms[tenant]) for tenant in tenants if tenant in counting.terms}
         gone = [tenant for tenant in tenants if tenant not in told]
@@ -351,12 +351,14 @@ class PartitionState:
             push = self.push(crossings)
             await self._wire.transaction([command(pack([push.command, push.key]), push.arguments)])
 
-    async def counters(self, tenants: Sequence[str]) -> tuple[Applied | None, list[dict[bytes, bytes]]]:
-        """Where the state stands, and each tenant's counters, field → text."""
+    async def counters(self, tenants: Sequence[str]) -> tuple[Applied | None, str | None, list[dict[bytes, bytes]]]:
+        """Where the state stands and how it is counted (the fingerprint), and each tenant's counters, field → text."""
         questions = [(_command(name, keys.counters(*self._at, tenant))) for tenant in tenants for name in _FIELDS]
-        applied, *found = await self._wire.transaction([self._ask_applied, *questions])
+        asked = [self._ask_applied, _command("GET", self._config), *questions]
+        applied, config, *found = await self._wire.transaction(asked)
         both = zip(found[::2], found[1::2], strict=True)
-        return _applied(applied), [dict(zip(fields, texts, strict=True)) for fields, texts in both]
+        counting = None if config is None else config.decode()
+        return _applied(applied), counting, [dict(zip(fields, texts, strict=True)) for fields, texts in both]
 
     async def outbox(self) -> dict[bytes, bytes]:
         """Id → message of the crossings that wait."""

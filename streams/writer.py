@@ -357,9 +357,9 @@ class PartitionWriter:
             return
         some = sorted(self._uncompared)[:_COMPARED_AT_ONCE]
         self._uncompared.difference_update(some)
-        found, counters = await self._state.counters(some)
-        if found != self._applied:
-            raise Moved(f"applied is {found}, not {self._applied}")
+        found, config, counters = await self._state.counters(some)
+        if (found, config) != (self._applied, self._counting.fingerprint):
+            raise Moved(f"applied is {found}, not {self._applied}, or counters are counted in another way")
         watch = Watch(self._control, self._counting, self._applied.clock)
         crossings = [one for tenant, own in zip(some, counters, strict=True) for one in watch.standing(tenant, own)]
         await self._state.push_now(crossings)

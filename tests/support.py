@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 from local.ports import free_ports
 
 T = TypeVar("T")
-_DRAWN = 64
-"""Ports of which at least one has not been given to anybody."""
 
 
 async def eventually(
@@ -71,13 +69,14 @@ _given: set[int] = set()
 def free_port() -> int:
     """A TCP port on 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from.
 
-    Nobody else gets it, in this test process or in those beside it: who asked may not listen yet.
+    Nobody else who asks here gets it, in this test process or those beside it: who asked may not listen yet.
     """
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    mine = (port for port in free_ports(_DRAWN) if port % processes == _test_process() and port not in _given)
-    port = next(mine)
-    _given.add(port)
-    return port
+    while True:
+        (port,) = free_ports(1)
+        if port % processes == _test_process() % processes and port not in _given:
+            _given.add(port)
+            return port
 
 
 def _test_process() -> int:

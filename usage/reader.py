@@ -13,7 +13,7 @@ from metering.catalog import Catalog, Meter
 from metering.clock import iso
 from metering.errors import Unavailable
 from metering.partition import partition_of
-from metering.period import BillingTerm, PeriodKind, period_of
+from metering.period import BillingTerm, PeriodKind, period_of, terms_from
 from usage.aggregates import Aggregates, of_nothing
 from usage.ask import ask, query
 
@@ -127,7 +127,8 @@ class CounterReader:
         """meter → period kind → `{"total", "from", "to"}` of the periods in which `now` lies, the shortest first.
 
         A meter has counters of the periods that plans use; one without is left out.
-        Raises Unavailable while the state is being rebuilt: its numbers are not the tenant's.
+        Raises Unavailable while the state is being rebuilt, or counts other billing periods than those of `terms`: its
+        numbers are not the tenant's.
         """
         try:
             epoch: Any = await self._redis.get(keys.EPOCH)
@@ -138,7 +139,8 @@ class CounterReader:
             pipe = self._redis.pipeline(transaction=True)
             pipe.exists(keys.applied(*at))
             pipe.hgetall(keys.counters(*at, tenant))
-            applied, texts = await pipe.execute()
+            pipe.hget(keys.counted_terms(*at), tenant)
+            applied, texts, counted_by = await pipe.execute()
         except (RedisError, OSError) as error:
             raise Unavailable(f"Redis: {error}") from error
         if not applied:
@@ -148,6 +150,8 @@ class CounterReader:
             meter = catalog.meters[name]
             for kind in catalog.periods_of(name):
                 period = period_of(kind, now, terms)
+                if texts and period_of(kind, now, terms_from((counted_by or b"").decode())) != period:
+                    raise Unavailable("the counters are being counted anew, by other billing terms")
                 text = texts.get(keys.counter_field(name, kind, period.start).encode())
                 total = of_nothing(meter.aggregation)
                 if text is not None:

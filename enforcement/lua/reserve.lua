@@ -9,9 +9,11 @@
 --   (it is another time: ask about the limits of now).
 -- A hold counts until everything that was accepted in its time is in the counters: while the writer is behind, that is
 -- longer than its time.
+-- A counter is kept for an hour after its period's end (metering/period.py: GRACE_MS).
 -- Exact: every number is an integer below 2^53 or stands for one that is larger than any limit.
 local MANY = 9007199254740992
 local FORGOTTEN = 30 * 86400000
+local KEPT = 3600000
 
 local function text(number)
   return string.format('%.0f', number)
@@ -69,12 +71,11 @@ end
 local fits = true
 local texts = {}
 for at = 13, #ARGV, 2 do
-  -- Other terms may make other periods: their counters come with the writer, and those that stand here may be cut. Who
-  -- has just come has used nothing.
-  if ARGV[at + 1] ~= '' and string.find(ARGV[at], ':billing:', 1, true) then
-    local counted_by = redis.call('HGET', KEYS[8], ARGV[2])
-    local new = not counted_by and redis.call('EXISTS', KEYS[3]) == 0
-    if counted_by ~= ARGV[12] and not new then
+  -- Other terms may make other periods: their counters come with the writer, and those that stand here may be cut. But
+  -- of a period that has just begun, of who has no counter at all, nothing is used: those of an hour ago would be there.
+  local begins = ARGV[at + 1] ~= '' and string.match(ARGV[at], ':billing:(%d+)$')
+  if begins and redis.call('HGET', KEYS[8], ARGV[2]) ~= ARGV[12] then
+    if tonumber(begins) < now - KEPT or redis.call('EXISTS', KEYS[3]) == 1 then
       return {'recovering', text(now), text(now + 1000), '0', '0'}
     end
   end

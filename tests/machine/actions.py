@@ -9,6 +9,7 @@ from metering import keys
 from metering.clock import DAY_MS
 from metering.period import BillingTerm
 from streams.reconcile import Stretch
+from tests.machine import check
 from tests.machine.catalogs import VERSIONS
 from tests.machine.process import Process
 from tests.machine.schedule import PROCESSES
@@ -104,6 +105,12 @@ async def _hear(world: World, number: int) -> None:
         await process.refresh()
 
 
+async def _counted(world: World, number: int) -> None:
+    """The writer's counters are counted as it has heard that they should be."""
+    if process := _process(world, number):
+        check.counted_as_heard(world, process)
+
+
 async def _count_anew(world: World, number: int, tenant: int) -> None:
     """`tallygate rebuild counters --tenant`."""
     if process := _process(world, number):
@@ -189,6 +196,7 @@ ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
     "crash": _crash,
     "stop": _stop,
     "hear": _hear,
+    "counted": _counted,
     "count anew": _count_anew,
     "flush": _flush,
     "save redis": _save_redis,

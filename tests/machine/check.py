@@ -114,6 +114,14 @@ def state(world: World, at: tuple[int, int]) -> None:
         _counters(world, at, applied, rows, clock, counted_by)
 
 
+def counted_as_heard(world: World, process: Process) -> None:
+    """No change that a writer has heard of before its last batch has got lost."""
+    at = process.at
+    wanted = process.control.counting(at[1], world.partitions(at[0]), BUCKET_MS).fingerprint
+    _same("config", (world.redis.text(keys.config(*at).encode()) or b"").decode(), wanted)
+    state(world, at)
+
+
 def settled(world: World, at: tuple[int, int]) -> None:
     """At the end the state is there, and counted as the newest catalog and terms want it."""
     assert world.applied(at) is not None, f"{at} has no state"

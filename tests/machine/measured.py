@@ -68,7 +68,9 @@ TERMS_TWICE: list[Action] = [
     ("step", 0, 4),
     ("terms", 0, 9, "UTC"),
     ("hear", 0),
+    ("send", 0, "gateway", (_call(2),)),
     _TO_THE_END,
+    ("counted", 0),
 ]
 """Terms that changed again while their tenant was being counted anew were taken for counted."""
 

@@ -273,6 +273,17 @@ def _newest_terms() -> AbstractContextManager[Any]:
     return patch.object(ControlPlane, "counting", counting)
 
 
+def _all_changes_are_counted() -> AbstractContextManager[Any]:
+    """Whatever was heard of while a tenant was counted anew is taken for counted."""
+    original = writer.PartitionWriter._count_anew
+
+    async def count_anew(self: writer.PartitionWriter) -> None:
+        await original(self)
+        self._generation = self._control.generation
+
+    return patch.object(writer.PartitionWriter, "_count_anew", count_anew)
+
+
 def _a_replay_goes_on_over_a_hole() -> AbstractContextManager[Any]:
     """A replay does not look whether the ledger is whole below its stretch."""
     return patch.object(PartitionReplay, "_whole_below", AsyncMock())
@@ -302,6 +313,7 @@ MADE_TO_MEASURE: dict[str, tuple[Callable[[], AbstractContextManager[Any]], list
     "step 4 does not look how counters are counted": (_config_is_not_fenced, measured.OTHER_TERMS),
     "counters made by other meters or terms are trusted": (_old_config_is_trusted, measured.NEW_TERMS),
     "a batch is counted by the newest terms": (_newest_terms, measured.TERMS_AMID_A_BATCH),
+    "a change is lost while another is counted": (_all_changes_are_counted, measured.TERMS_TWICE),
     "an answer of an incomplete ledger counts": (_incomplete_answers_count, measured.OLDER_LEDGER),
     "the ledger is asked without the writer's lead": (_no_lead, measured.EARLY_EVENT),
     "a rebuild has no token": (_no_token, measured.TWO_REBUILDS),

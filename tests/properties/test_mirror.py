@@ -140,8 +140,10 @@ class World:
             later = [
                 past for n, past in enumerate(self.past) if n + 1 == len(self.past) or self.past[n + 1].since > as_of
             ]
-            known = [(past.reading.counters[name], past.reading.terms[name]) for past in later]
-            assert (tenant.counters, tenant.terms) in known or as_of == 0
+            readings = [past.reading for past in later]
+            # Each by itself: a message may tell a counter before its terms are read, never the other way round.
+            assert tenant.counters in [reading.counters[name] for reading in readings] or as_of == 0
+            assert tenant.terms in [reading.terms[name] for reading in readings] or as_of == 0
 
 
 _STEPS = "count lose hold lose-hold repair flush power_cut beat hear hear ask answer"

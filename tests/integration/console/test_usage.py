@@ -11,7 +11,7 @@ import pytest
 from metering import keys
 from metering.clock import DAY_MS, SystemClock, from_ms, iso
 from metering.partition import partition_of
-from metering.period import LIFETIME, period_of
+from metering.period import LIFETIME, BillingTerm, period_of, terms_text
 from metering.position import version_of
 from tenancy.epochs import Epochs
 from tests.integration.console.conftest import Api
@@ -210,3 +210,12 @@ async def test_status_tells_how_far_ledger_and_counters_are_and_null_where_it_do
     assert (head["offset"], head["clock"]) == (42, iso(NOON))
     applied = await counted.api.must("GET", "/v1/applied")
     assert applied == {"epoch": EPOCH + 2, "count": 2, "partitions": {"1": 41}}
+
+
+async def test_counters_of_other_billing_periods_are_not_told(counted: Counted) -> None:
+    await counted.counters("grand", calls_day="3")
+    key = keys.counted_terms(EPOCH, partition_of("grand", PARTITIONS))
+    await counted.api.redis.hset(key, "grand", terms_text((BillingTerm(0, NOON + 1, "UTC"),)))
+    assert (await counted.api.ask("GET", "/v1/usage?tenant=grand&source=counters"))[0] == 503
+    await counted.api.redis.hdel(key, "grand")
+    assert (await counted.api.ask("GET", "/v1/usage?tenant=grand&source=counters"))[0] == 200

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from metering import keys
 from metering.catalog import Catalog
-from metering.clock import DAY_MS
+from metering.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from metering.period import DEFAULT_TERMS, FOREVER, BillingTerm, period_of, terms_text
 from metering.quantity import ONE, render
 from metering.reservation import MOST_UNITS, nanos_of, units_of
@@ -291,12 +291,16 @@ async def test_nothing_is_reserved_of_a_billing_period_that_the_writer_does_not_
     async def reserve(terms: tuple[BillingTerm, ...], id: str, field: str = f"seconds:billing:{start}") -> str:
         return await holder.reserve(id, 1, 10, terms=terms_text(terms), field=field)
 
-    assert await reserve(new, "of who has just come") == "granted"
+    assert await reserve(new, "of who has come long ago") == "recovering"
+    instant = await now(redis)
+    began = f"seconds:billing:{instant - HOUR_MS + MINUTE_MS}"
+    assert await reserve(new, "of who has just come", began) == "granted"
     await holder.count_by(old)
     assert await reserve(new, "a") == "recovering"
     assert await reserve(new, "of an hour", FIELD) == "granted"
     await redis.hset(keys.counters(*AT, "t"), f"seconds:billing:{start}", "1")
     assert await reserve(new, "of a cut counter") == "recovering"
+    assert await reserve(new, "of who has used something", began) == "recovering"
     await holder.count_by(new)
     assert await reserve(new, "a") == "granted"
     assert await reserve(old, "by a gate that knows the old plan") == "recovering"

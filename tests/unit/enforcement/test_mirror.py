@@ -136,7 +136,7 @@ def test_of_a_billing_period_that_the_writer_does_not_count_yet_nothing_is_known
     def used(terms: tuple[BillingTerm, ...], kind: PeriodKind = "billing") -> int | None:
         assert tenant.snapshot is not None
         right = tenant.snapshot.entitlements["calls"]
-        found = tenant.used(right, Limit("9", kind), period_of(kind, NOW, terms))
+        found = tenant.used_at(NOW)(right, Limit("9", kind), period_of(kind, NOW, terms))
         return None if found is None else found.total // ONE
 
     tenant = plan(OLD)
@@ -156,7 +156,9 @@ def test_of_a_billing_period_that_the_writer_does_not_count_yet_nothing_is_known
 
 def test_who_has_just_come_has_used_nothing() -> None:
     known = mirror("acme")
-    tenant = known.plan("acme", encode(compile_snapshot("acme", "active", "p", NEW, CATALOG, 1)))
-    assert tenant.snapshot is not None
-    right = tenant.snapshot.entitlements["calls"]
-    assert tenant.used(right, Limit("9", "billing"), period_of("billing", NOW, NEW)) == NOTHING
+    for began, used in ((0, NOTHING), (HOUR_MS, NOTHING), (HOUR_MS + 1, None)):
+        terms = (BillingTerm(0, NOW - began, "UTC"),)
+        tenant = known.plan("acme", encode(compile_snapshot("acme", "active", "p", terms, CATALOG, 1)))
+        assert tenant.snapshot is not None
+        right, period = tenant.snapshot.entitlements["calls"], period_of("billing", NOW, terms)
+        assert tenant.used_at(NOW)(right, Limit("9", "billing"), period) == used, began
