@@ -170,6 +170,7 @@ def _play(world: World, steps: list[tuple[str, int]]) -> None:
 
 
 @settings(max_examples=600)
+@example([("ask", 0), ("answer", 0), ("repair", 0), ("count", 0), ("hear", 0)])
 @given(STEPS)
 def test_knowledge_is_never_older_than_the_mirror_says(steps: list[tuple[str, int]]) -> None:
     _play(World(), steps)
@@ -197,6 +198,7 @@ def test_after_a_beat_and_a_reading_the_mirror_is_what_redis_is(steps: list[tupl
         world.answer()
     assert not world.mirror.partitions[0].missed
     assert {name: tenant.counters for name, tenant in world.mirror.tenants.items()} == world.counters
+    assert {name: tenant.terms for name, tenant in world.mirror.tenants.items()} == world.terms
     held = {name: tenant.holds.all() for name, tenant in world.mirror.tenants.items()}
     assert held == {name: holds_of(own) for name, own in world.holds.items()}
     assert world.mirror.partitions[0].fresh == world.now
