@@ -20,7 +20,7 @@ from metering.clock import SystemClock, iso
 from metering.entitlement import compile_snapshot, encode
 from metering.feed import FeedMessage
 from metering.partition import partition_of
-from metering.period import BillingTerm, PeriodKind, period_of, terms_text
+from metering.period import BillingTerm, PeriodKind, period_of
 from metering.quantity import ONE
 
 _EPOCH = Epoch(1, 8)
@@ -108,7 +108,7 @@ class _House:
             homes[partition_of(name, _EPOCH.partitions)].append(name)
         for number, names in homes.items():
             counters = {name: self._counters(name) for name in names}
-            counted_by = {name: terms_text(self._terms[name]) for name in names}
+            counted_by = {name: self._terms[name] for name in names}
             nothing_held: dict[str, dict[str, str]] = {name: {} for name in names}
             self._mirror.accepts(number, Reading(self._applied, _SEQUENCE, counters, counted_by, nothing_held, 0, now))
             self._mirror.verified(number, self._mirror.partitions[number].gaps, now, now)

@@ -20,10 +20,11 @@ from metering.decision import NOTHING, Knowledge, Used, UsedIn, used_of
 from metering.entitlement import CompiledEntitlement, TenantSnapshot, decode
 from metering.feed import FeedMessage
 from metering.partition import partition_of
-from metering.period import GRACE_MS, Period, period_of, terms_from
+from metering.period import DEFAULT_TERMS, GRACE_MS, BillingTerm, Period, period_of
 from metering.reservation import nanos_of
 
 _field = lru_cache(maxsize=1 << 14)(keys.counter_field)
+Terms = tuple[BillingTerm, ...]
 NEVER = -2
 """Stands before any offset: nothing was heard of that partition."""
 
@@ -47,7 +48,7 @@ class Reading(NamedTuple):
     applied: int | None
     sequence: str
     counters: Mapping[str, Mapping[str, str]]
-    terms: Mapping[str, str]
+    terms: Mapping[str, Terms]
     holds: Mapping[str, Mapping[str, str]]
     number: int
     vouched: int
@@ -99,9 +100,8 @@ class Tenant:
         self.text = text
         self.snapshot = snapshot
         self.counters: dict[str, str] | None = None
-        self.terms = ""
-        """The billing terms by which counters are counted (metering/period.py: terms_text); empty: the writer knows of
-        no subscription."""
+        self.terms = DEFAULT_TERMS
+        """The billing terms by which counters are counted."""
         self.moved = False
         """Its plan has other billing terms: a counter may be missing, or cut, that the writer will bring."""
         self.version = NEVER
@@ -126,7 +126,7 @@ class Tenant:
     def _used_if_counted(self, now: int, right: CompiledEntitlement, limit: Limit, period: Period) -> Used | None:
         """Where the plan has other terms: of a billing period that is not counted nothing is known. Unless it has just
         begun, and there is no counter at all: those of an hour ago would still be there."""
-        if limit.period == "billing" and period_of("billing", period.start, terms_from(self.terms)) != period:
+        if limit.period == "billing" and period_of("billing", period.start, self.terms) != period:
             just_begun = period.start >= now - GRACE_MS
             return NOTHING if just_begun and self.counters is not None and not self.counters else None
         return self._used_of(right, limit, period)
@@ -149,7 +149,7 @@ class Tenant:
             self.text, self.snapshot = text, None if text is None else decode(text)
             self._compare_terms()
 
-    def read(self, counters: Mapping[str, str], terms: str, version: int) -> None:
+    def read(self, counters: Mapping[str, str], terms: Terms, version: int) -> None:
         """All counters, counted by these billing terms, as of `version`."""
         self.counters = dict(counters)
         self.terms = terms
@@ -158,7 +158,7 @@ class Tenant:
         self._compare_terms()
 
     def _compare_terms(self) -> None:
-        self.moved = self.snapshot is not None and terms_from(self.terms) != self.snapshot.terms
+        self.moved = self.snapshot is not None and self.terms != self.snapshot.terms
         self.answers.clear()
 
     def told(self, texts: Sequence[str | None]) -> None:

@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 
 from enforcement.mirror import Epoch, Reading
 from metering import keys
+from metering.period import terms_from
 
 _CHANGED_AT_ONCE = 5000
 """More than are ever written with one number (tenancy/snapshots.py)."""
@@ -101,7 +102,7 @@ async def counters(redis: Redis, wanted: Mapping[tuple[int, int], Sequence[str]]
         counted, held = (
             {name: _texts(found) for name, found in zip(names, some, strict=True)} for some in (own[::3], own[1::3])
         )
-        terms = {name: (text or b"").decode() for name, text in zip(names, own[2::3], strict=True)}
+        terms = {name: terms_from((text or b"").decode()) for name, text in zip(names, own[2::3], strict=True)}
         where = (sequence or b"").decode()
         readings[at] = Reading(offset, where, counted, terms, held, int(number or 0), int(vouched or 0))
     return readings

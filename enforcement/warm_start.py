@@ -19,6 +19,7 @@ import structlog
 
 from enforcement.mirror import Epoch, Mirror, Tenant
 from metering.errors import TallygateError
+from metering.period import BillingTerm
 from metering.reservation import Hold
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +41,7 @@ class _Tenant(msgspec.Struct, array_like=True, frozen=True):
     name: str
     text: bytes | None
     counters: dict[str, str] | None
-    terms: str
+    terms: tuple[BillingTerm, ...]
     version: int
     holds: dict[str, Hold]
 

@@ -13,7 +13,7 @@ from metering.clock import HOUR_MS
 from metering.entitlement import compile_snapshot, encode
 from metering.feed import FeedMessage
 from metering.keys import counter_field
-from metering.period import DEFAULT_TERMS, BillingTerm, terms_text
+from metering.period import DEFAULT_TERMS, BillingTerm
 from metering.reservation import holds_of
 
 TENANTS = ("acme", "bolt")
@@ -33,7 +33,7 @@ class World:
     def __init__(self) -> None:
         self.now = 1000
         self.counters: dict[str, dict[str, str]] = {name: {} for name in TENANTS}
-        self.terms: dict[str, str] = dict.fromkeys(TENANTS, "")
+        self.terms = dict.fromkeys(TENANTS, DEFAULT_TERMS)
         self.applied, self.sequence = 0, "a"
         self.holds: dict[str, dict[str, str]] = {name: {} for name in TENANTS}
         self.number = 0
@@ -63,7 +63,7 @@ class World:
     def repair(self, tenant: str) -> None:
         """Counters are replaced without a new offset, maybe by those of other billing terms."""
         self.sequence += "a"
-        self.terms[tenant] = terms_text((BillingTerm(0, len(self.sequence), "UTC"),))
+        self.terms[tenant] = (BillingTerm(0, len(self.sequence), "UTC"),)
         self.counters[tenant] = {"f": f"{self.applied}.5"}
         self._stands()
 
@@ -212,7 +212,7 @@ def test_counters_of_hours_that_are_open_are_kept_in_whatever_order_they_are_tol
     mirror = Mirror(10)
     mirror.move(Epoch(1, 1))
     mirror.plan("acme", TEXT["acme"])
-    mirror.accepts(0, Reading(0, "a", {"acme": {}}, {"acme": ""}, {"acme": {}}, 0, 0))
+    mirror.accepts(0, Reading(0, "a", {"acme": {}}, {"acme": DEFAULT_TERMS}, {"acme": {}}, 0, 0))
     true: dict[str, str] = {}
     for first in range(0, len(hours), batch):
         texts: list[str | None] = []

@@ -70,7 +70,7 @@ class World:
         self.tallies = Tally(), Tally()
         self.remembering, self.forgetful = [Gate(self.mirror, _unasked, self.clock, tally) for tally in self.tallies]
         self._planned()
-        self.mirror.accepts(0, Reading(0, "a", {TENANT: {}}, {TENANT: ""}, {TENANT: {}}, 0, NOW))
+        self.mirror.accepts(0, Reading(0, "a", {TENANT: {}}, {TENANT: DEFAULT_TERMS}, {TENANT: {}}, 0, NOW))
         self.mirror.verified(0, self.mirror.partitions[0].gaps, NOW, NOW)
 
     def _planned(self) -> None:

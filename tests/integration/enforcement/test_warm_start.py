@@ -10,7 +10,6 @@ import pytest
 from enforcement.mirror import Epoch, Mirror, Reading
 from enforcement.warm_start import WarmStart
 from metering.entitlement import compile_snapshot, encode
-from metering.period import terms_text
 from tests.integration.enforcement.conftest import CATALOG, NOW, TERMS
 
 
@@ -25,7 +24,7 @@ def filled() -> Mirror:
         own = mirror.of_partition(number)
         counters = {name: {"calls:hour:0": name[-1]} for name in own}
         holds = {name: {"voice:a": f"held {1000 * number + 1000} 60000 {NOW + 1}"} for name in own}
-        assert mirror.accepts(number, Reading(7, "x", counters, dict.fromkeys(own, terms_text(TERMS)), holds, 3, NOW))
+        assert mirror.accepts(number, Reading(7, "x", counters, dict.fromkeys(own, TERMS), holds, 3, NOW))
         mirror.verified(number, partition.gaps, NOW, NOW)
     mirror.plans_fresh = NOW + 1
     return mirror

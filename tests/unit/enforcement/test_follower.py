@@ -48,7 +48,9 @@ class Plans:
         self, redis: Any, wanted: Mapping[tuple[int, int], Sequence[str]]
     ) -> dict[tuple[int, int], Reading]:
         return {
-            at: Reading(1, "a", {n: {} for n in names}, dict.fromkeys(names, ""), {n: {} for n in names}, 0, 1 << 53)
+            at: Reading(
+                1, "a", {n: {} for n in names}, dict.fromkeys(names, DEFAULT_TERMS), {n: {} for n in names}, 0, 1 << 53
+            )
             for at, names in wanted.items()
         }
 

@@ -9,7 +9,7 @@ from metering.decision import NOTHING
 from metering.entitlement import compile_snapshot, encode
 from metering.feed import FeedMessage
 from metering.keys import counter_field
-from metering.period import DEFAULT_TERMS, BillingTerm, PeriodKind, period_of, terms_text
+from metering.period import DEFAULT_TERMS, BillingTerm, PeriodKind, period_of
 from metering.quantity import ONE
 
 NOW = 495_000 * HOUR_MS
@@ -23,7 +23,7 @@ def mirror(*names: str, size: int = 10) -> Mirror:
     for name in names:
         made.plan(name, encode(compile_snapshot(name, "active", None, DEFAULT_TERMS, Catalog(), 1)))
     nothing: dict[str, dict[str, str]] = {name: {} for name in names}
-    made.accepts(0, Reading(0, "a", nothing, dict.fromkeys(names, ""), nothing, 0, NOW))
+    made.accepts(0, Reading(0, "a", nothing, dict.fromkeys(names, DEFAULT_TERMS), nothing, 0, NOW))
     made.verified(0, made.partitions[0].gaps, NOW, NOW)
     return made
 
@@ -53,9 +53,9 @@ def test_who_is_read_again_is_no_older_than_before_unless_the_counters_are() -> 
     known.partitions[0].fresh, known.plans_fresh = 0, NOW + 10
     tenant = known.tenants["acme"]
     tenant.seen = NOW + 5
-    known.accepts(0, Reading(1, "a", {"acme": {}}, {"acme": ""}, {"acme": {}}, 0, NOW + 6))
+    known.accepts(0, Reading(1, "a", {"acme": {}}, {"acme": DEFAULT_TERMS}, {"acme": {}}, 0, NOW + 6))
     assert known.as_of(tenant) == NOW + 5
-    known.accepts(0, Reading(0, "b", {"acme": {}}, {"acme": ""}, {"acme": {}}, 0, NOW - 60_000))
+    known.accepts(0, Reading(0, "b", {"acme": {}}, {"acme": DEFAULT_TERMS}, {"acme": {}}, 0, NOW - 60_000))
     assert known.as_of(tenant) == NOW - 60_000
 
 
@@ -85,7 +85,7 @@ def test_a_late_event_of_the_hour_before_takes_nothing_from_this_one() -> None:
 def test_whose_counters_came_later_is_as_old_as_they_are() -> None:
     known = mirror()
     known.plan("acme", None).seen = known.plans_fresh = NOW + 60_000
-    known.accepts(0, Reading(0, "a", {"acme": {}}, {"acme": ""}, {"acme": {}}, 0, NOW))
+    known.accepts(0, Reading(0, "a", {"acme": {}}, {"acme": DEFAULT_TERMS}, {"acme": {}}, 0, NOW))
     assert known.as_of(known.tenants["acme"]) == NOW
 
 
@@ -111,7 +111,7 @@ def test_counters_that_were_replaced_by_older_ones_are_as_old_as_they_are() -> N
     known.plans_fresh = NOW
     older = NOW - 60_000
     known.hear(0, FeedMessage(3, 3, older, older, "b"), NOW)
-    known.accepts(0, Reading(3, "b", {"acme": {}}, {"acme": ""}, {"acme": {}}, 0, older))
+    known.accepts(0, Reading(3, "b", {"acme": {}}, {"acme": DEFAULT_TERMS}, {"acme": {}}, 0, older))
     assert known.verified(0, known.partitions[0].gaps, NOW, older)
     assert known.as_of(known.tenants["acme"]) == older
 
@@ -131,7 +131,7 @@ def test_of_a_billing_period_that_the_writer_does_not_count_yet_nothing_is_known
         return known.plan("acme", encode(compile_snapshot("acme", "active", "p", terms, CATALOG, 1)))
 
     def read(terms: tuple[BillingTerm, ...], counters: dict[str, str]) -> None:
-        known.accepts(0, Reading(0, "a", {"acme": counters}, {"acme": terms_text(terms)}, {"acme": {}}, 0, NOW))
+        known.accepts(0, Reading(0, "a", {"acme": counters}, {"acme": terms}, {"acme": {}}, 0, NOW))
 
     def used(terms: tuple[BillingTerm, ...], kind: PeriodKind = "billing") -> int | None:
         assert tenant.snapshot is not None
