@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from metering import keys
 from metering.clock import DAY_MS, HOUR_MS
 from metering.partition import partition_of
-from metering.period import BillingTerm, period_of
+from metering.period import BillingTerm, terms_text
 from tests.integration.enforcement.conftest import EPOCH, NOW, PARTITIONS, TERMS, GateClient, State
 from tests.support import SetClock, eventually
 
@@ -137,12 +137,11 @@ async def test_a_changed_plan_is_seen(gate: GateClient, state: State) -> None:
     await state.tenant("grand", plan=None)
     await eventually(lambda: gate.says("cloning", reason="not-entitled"), timeout=2)
     assert (await gate.check("cloning", "new"))["reason"] == "unknown-tenant"
-    await state.plan("new")
+    came = (BillingTerm(0, NOW, "UTC"),)
+    await state.plan("new", terms=came)
     await eventually(lambda: gate.says("cloning", "new", reason="granted"), timeout=2)
     assert await gate.says("voice", "new", reason="within-limit", used="0")
-    await state.count_by(
-        "new", TERMS, {keys.counter_field("seconds", "billing", period_of("billing", NOW, TERMS).start): "12"}
-    )
+    await state.count_by("new", came, {keys.counter_field("seconds", "billing", NOW): "12"})
     await eventually(lambda: gate.says("voice", "new", used="12"), timeout=2)
 
 
@@ -162,6 +161,7 @@ async def test_a_new_epoch_is_followed(gate: GateClient, state: State, redis: Re
     assert (await gate.check("voice"))["used"] == "5"
     await redis.set(keys.EPOCH, f"{EPOCH + 1}:1")
     await redis.hset(keys.applied(EPOCH + 1, 0), "offset", "-1")
+    await redis.hset(keys.counted_terms(EPOCH + 1, 0), "grand", terms_text(TERMS))
     await eventually(lambda: gate.says("voice", used="0"), timeout=2)
 
 
