@@ -57,9 +57,11 @@ class Gate:
             return known.as_of(as_of)
         decision = self._decide(check, tenant, False, now)
         text = answers.encode(decision)
-        known = worth_remembering(decision, tenant.snapshot, check.amount, check.groups, now, text)
-        if known is not None:
-            tenant.answers[check.feature] = known
+        # With other terms than those counted by, what is known depends on the hour (Tenant.used_at).
+        if not tenant.moved:
+            known = worth_remembering(decision, tenant.snapshot, check.amount, check.groups, now, text)
+            if known is not None:
+                tenant.answers[check.feature] = known
         return text
 
     async def check(self, checks: Sequence[Check], rules: list[Rule] | None = None) -> list[Decision]:

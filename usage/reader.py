@@ -13,7 +13,7 @@ from metering.catalog import Catalog, Meter
 from metering.clock import iso
 from metering.errors import Unavailable
 from metering.partition import partition_of
-from metering.period import BillingTerm, PeriodKind, period_of, terms_from
+from metering.period import GRACE_MS, BillingTerm, PeriodKind, period_of, terms_from
 from usage.aggregates import Aggregates, of_nothing
 from usage.ask import ask, query
 
@@ -145,12 +145,14 @@ class CounterReader:
             raise Unavailable(f"Redis: {error}") from error
         if not applied:
             raise Unavailable("the counters are being rebuilt")
+        counted = terms_from((counted_by or b"").decode())
         result: dict[str, dict[PeriodKind, dict[str, Any]]] = {}
         for name in meters:
             meter = catalog.meters[name]
             for kind in catalog.periods_of(name):
                 period = period_of(kind, now, terms)
-                if texts and period_of(kind, now, terms_from((counted_by or b"").decode())) != period:
+                just_begun = not texts and period.start >= now - GRACE_MS  # its counter would still be there
+                if period_of(kind, now, counted) != period and not just_begun:
                     raise Unavailable("the counters are being counted anew, by other billing terms")
                 text = texts.get(keys.counter_field(name, kind, period.start).encode())
                 total = of_nothing(meter.aggregation)

@@ -214,8 +214,19 @@ async def test_status_tells_how_far_ledger_and_counters_are_and_null_where_it_do
 
 async def test_counters_of_other_billing_periods_are_not_told(counted: Counted) -> None:
     await counted.counters("grand", calls_day="3")
-    key = keys.counted_terms(EPOCH, partition_of("grand", PARTITIONS))
-    await counted.api.redis.hset(key, "grand", terms_text((BillingTerm(0, NOON + 1, "UTC"),)))
-    assert (await counted.api.ask("GET", "/v1/usage?tenant=grand&source=counters"))[0] == 503
-    await counted.api.redis.hdel(key, "grand")
-    assert (await counted.api.ask("GET", "/v1/usage?tenant=grand&source=counters"))[0] == 200
+    at = (EPOCH, partition_of("grand", PARTITIONS))
+
+    async def status() -> int:
+        return (await counted.api.ask("GET", "/v1/usage?tenant=grand&source=counters"))[0]
+
+    await counted.api.redis.hset(keys.counted_terms(*at), "grand", terms_text((BillingTerm(0, NOON + 1, "UTC"),)))
+    assert await status() == 503
+    await counted.api.redis.delete(keys.counters(*at, "grand"))
+    assert await status() == 503, "those of a period that began long ago may be gone"
+    await counted.api.redis.hdel(keys.counted_terms(*at), "grand")
+    assert await status() == 200
+    await counted.api.must("POST", "/v1/tenants", {"name": "newcomer", "plan": "small"})
+    at = (EPOCH, partition_of("newcomer", PARTITIONS))
+    await counted.api.redis.hset(keys.applied(*at), mapping={"offset": 5, "checksum": 7, "clock": NOON})
+    status_now, _ = await counted.api.ask("GET", "/v1/usage?tenant=newcomer&source=counters")
+    assert status_now == 200, "who has just come has used nothing"

@@ -160,8 +160,8 @@ async def test_a_new_epoch_is_followed(gate: GateClient, state: State, redis: Re
     await state.counter("grand", "voice", "5")
     assert (await gate.check("voice"))["used"] == "5"
     await redis.set(keys.EPOCH, f"{EPOCH + 1}:1")
-    await redis.hset(keys.applied(EPOCH + 1, 0), "offset", "-1")
     await redis.hset(keys.counted_terms(EPOCH + 1, 0), "grand", terms_text(TERMS))
+    await redis.hset(keys.applied(EPOCH + 1, 0), "offset", "-1")
     await eventually(lambda: gate.says("voice", used="0"), timeout=2)
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+import msgspec
+import pytest
+
+from enforcement.gate import Check, Gate
 from enforcement.mirror import NOBODIES, Epoch, Mirror, Reading, Tenant
 from metering.catalog import Catalog, Limit, parse_catalog
 from metering.clock import DAY_MS, HOUR_MS
-from metering.decision import NOTHING
+from metering.decision import NOTHING, Used
 from metering.entitlement import compile_snapshot, encode
 from metering.feed import FeedMessage
 from metering.keys import counter_field
 from metering.period import DEFAULT_TERMS, BillingTerm, PeriodKind, period_of
 from metering.quantity import ONE
+from tests.support import SetClock
 
 NOW = 495_000 * HOUR_MS
 PLAN = encode(compile_snapshot("crow", "active", None, DEFAULT_TERMS, Catalog(), 1))
@@ -121,6 +128,11 @@ meters: {calls: {event: call, aggregation: count}}
 features: {calls: {meter: calls}}
 plans: {p: {entitlements: {calls: {limit: 9, period: billing, limits: [{limit: 5, period: hour}]}}}}
 """)
+ONLY_BILLING = parse_catalog("""
+meters: {calls: {event: call, aggregation: count}}
+features: {calls: {meter: calls}}
+plans: {p: {entitlements: {calls: {limit: 9, period: billing}}}}
+""")
 OLD, NEW = ((BillingTerm(0, NOW - days * DAY_MS, "UTC"),) for days in (20, 2))
 
 
@@ -154,11 +166,39 @@ def test_of_a_billing_period_that_the_writer_does_not_count_yet_nothing_is_known
     assert used(NEW) == 3, "a change to come changes nothing of this period"
 
 
-def test_who_has_just_come_has_used_nothing() -> None:
-    known = mirror("acme")
-    for began, used in ((0, NOTHING), (HOUR_MS, NOTHING), (HOUR_MS + 1, None)):
-        terms = (BillingTerm(0, NOW - began, "UTC"),)
-        tenant = known.plan("acme", encode(compile_snapshot("acme", "active", "p", terms, CATALOG, 1)))
-        assert tenant.snapshot is not None
-        right, period = tenant.snapshot.entitlements["calls"], period_of("billing", NOW, terms)
-        assert tenant.used_at(NOW)(right, Limit("9", "billing"), period) == used, began
+@pytest.mark.parametrize(
+    ("began", "counters", "used"),
+    [
+        (0, {}, NOTHING),
+        (HOUR_MS, {}, NOTHING),
+        (HOUR_MS + 1, {}, None),
+        (HOUR_MS, {counter_field("calls", "hour", NOW): "1"}, None),
+        (0, None, None),
+    ],
+)
+def test_who_has_just_come_has_used_nothing(began: int, counters: dict[str, str] | None, used: Used | None) -> None:
+    known = mirror()
+    terms = (BillingTerm(0, NOW - began, "UTC"),)
+    tenant = known.plan("acme", encode(compile_snapshot("acme", "active", "p", terms, CATALOG, 1)))
+    if counters is not None:
+        tenant.read(counters, DEFAULT_TERMS, 0)
+    assert tenant.snapshot is not None
+    right, period = tenant.snapshot.entitlements["calls"], period_of("billing", NOW, terms)
+    assert tenant.used_at(NOW)(right, Limit("9", "billing"), period) == used
+
+
+async def test_what_is_known_of_who_has_just_come_is_not_remembered() -> None:
+    known, clock = mirror(), SetClock(NOW)
+    known.plans_fresh = NOW
+    terms = (BillingTerm(0, NOW - HOUR_MS, "UTC"),)
+    tenant = known.plan("acme", encode(compile_snapshot("acme", "active", "p", terms, ONLY_BILLING, 1)))
+    tenant.read({}, DEFAULT_TERMS, 0)
+    gate = Gate(known, _unasked, clock)
+    first = msgspec.json.decode(gate.encoded(Check("acme", "calls", ONE)) or b"")
+    clock.advance(1)
+    second = msgspec.json.decode(gate.encoded(Check("acme", "calls", ONE)) or b"")
+    assert (first["reason"], second["reason"]) == ("within-limit", "recovering")
+
+
+async def _unasked(names: Collection[str]) -> bool:
+    raise AssertionError(f"unknown: {names}")
